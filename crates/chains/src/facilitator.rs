@@ -1,0 +1,122 @@
+//! The port to whoever verifies and settles: this process, or a remote facilitator.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
+use farebox_protocol::{Amount, Network, Reason, Timestamp};
+
+/// Verifies and settles payments (x402 v2 §7).
+///
+/// The requests carry the client's payload byte for byte. `now` is the caller's clock.
+#[async_trait]
+pub trait Facilitator: Send + Sync + fmt::Debug {
+    /// Whether the payment could be settled as things stand. Moves nothing.
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        now: Timestamp,
+    ) -> Result<Verification, FacilitatorError>;
+
+    /// Makes the payment final and waits for the proof. The same request again is safe: it is
+    /// reconciled with what the first one did, never sent a second time while the first may land.
+    async fn settle(
+        &self,
+        request: &SettleRequest,
+        now: Timestamp,
+    ) -> Result<Settlement, SettleError>;
+
+    /// What became of a payment that may have been settled before. Moves nothing.
+    async fn lookup(
+        &self,
+        request: &SettleRequest,
+        now: Timestamp,
+    ) -> Result<Lookup, FacilitatorError>;
+
+    /// Schemes, networks and settling addresses.
+    async fn supported(&self) -> Result<SupportedResponse, FacilitatorError>;
+}
+
+/// The outcome of a verification that took place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// The payment is good.
+    Valid {
+        /// Whose money it is, as its network writes addresses.
+        payer: String,
+        /// What the payer holds of the asset, where it was looked at.
+        balance: Option<Amount>,
+    },
+    /// It is not.
+    Invalid {
+        /// The specified code.
+        reason: Reason,
+        /// The same for people: what was expected, what was found.
+        message: String,
+        /// Whose money it would be, if that much was understood.
+        payer: Option<String>,
+    },
+}
+
+/// Proof that money moved: the expected transfer was seen on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The transaction's hash.
+    pub transaction: String,
+    /// Where.
+    pub network: Network,
+    /// Whose money it was.
+    pub payer: String,
+    /// What was moved.
+    pub amount: Amount,
+}
+
+/// What became of a payment, as its chain tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It was settled.
+    Landed(Settlement),
+    /// It was not settled, and still can be.
+    Open,
+    /// It was not settled and never will be: expired, or its nonce went elsewhere.
+    Dead {
+        /// The specified code.
+        reason: Reason,
+    },
+    /// This facilitator cannot tell without settling.
+    CannotTell,
+}
+
+/// The question could not be answered; nothing was decided and nothing moved.
+#[derive(Debug, thiserror::Error)]
+#[error("the facilitator or its chain could not be asked: {context}")]
+pub struct FacilitatorError {
+    /// What was being asked of whom.
+    pub context: String,
+    /// Why it failed.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Why a settlement did not end in a proof, by what the caller must do.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// It will never settle: give the hold back, or book the loss.
+    #[error("settlement rejected: {reason}: {message}")]
+    Rejected {
+        /// The specified code.
+        reason: Reason,
+        /// The same for people.
+        message: String,
+    },
+    /// Nothing left for the chain: try again later.
+    #[error("settlement not sent")]
+    NotSent(#[source] FacilitatorError),
+    /// It may have landed or may land yet: ask again with the same request; never release, never
+    /// serve, never sign anything else meanwhile.
+    #[error("settlement outcome unknown")]
+    Unknown {
+        /// The transaction to look for, where one is known.
+        transaction: Option<String>,
+    },
+}
