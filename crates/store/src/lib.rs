@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Where the ledger survives.
+//!
+//! [`Ledger`] is a port of operations, not of tables. `Ok` means durable: the bytes were forced to
+//! stable storage before it was returned. Every change of a payment goes through
+//! [`farebox_billing::Payment::on`].
+
+mod port;
+
+pub use crate::port::{
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
+    Resolution, SettleMode, StoreError, StoredPayment, Terms,
+};
