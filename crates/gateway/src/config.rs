@@ -1,0 +1,140 @@
+//! What the gateway runs on: plain, validated values.
+//!
+//! Whoever reads a file (the command line) turns it into these and reports every mistake there;
+//! nothing here can be wrong any more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox_billing::{Format, Price};
+use farebox_chains::Scheme;
+use farebox_protocol::Network;
+use farebox_store::SettleMode;
+use http::Method;
+use secrecy::SecretString;
+use url::Url;
+
+/// The gateway's configuration.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The address that clients use, without a trailing slash: `resource.url` begins with it.
+    pub public_url: Url,
+    /// Paid and free paths, in the order of the file.
+    pub routes: Vec<Arc<Route>>,
+    /// Bounds on everything that a client can make large or slow.
+    pub limits: Limits,
+}
+
+/// One path with its upstream and its price.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// How logs, receipts and the ledger call it: `POST /v1/chat/completions`.
+    pub name: String,
+    /// The one method that it serves.
+    pub method: Method,
+    /// The paths that it serves.
+    pub path: PathPattern,
+    /// Who does the work.
+    pub upstream: Arc<Upstream>,
+    /// What its bodies look like.
+    pub format: Format,
+    /// What it costs.
+    pub price: Price,
+    /// Ways to pay, best first; empty only where the price is [`Price::Free`].
+    pub offers: Vec<OfferTemplate>,
+    /// When the money moves.
+    pub settle: SettleMode,
+    /// For people: `resource.description`.
+    pub description: Option<String>,
+    /// The most output tokens that one answer may have, enforced upstream.
+    pub max_output_tokens: u64,
+}
+
+/// The paths of a route, matched against the normalised path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path alone: `/v1/chat/completions`.
+    Exact(String),
+    /// Every path that begins so; ends in `/`: `/premium/*` is `Prefix("/premium/")`.
+    Prefix(String),
+}
+
+/// One way to pay for a route; the amount comes from the price.
+#[derive(Clone, Debug)]
+pub struct OfferTemplate {
+    /// How.
+    pub scheme: &'static dyn Scheme,
+    /// Where.
+    pub network: Network,
+    /// In what.
+    pub token: OfferToken,
+    /// To whom; as it is written in the offer.
+    pub pay_to: String,
+    /// How long the authorisation lives.
+    pub max_timeout_seconds: u64,
+    /// The most that one payer may have open in this token, in atomic units.
+    pub exposure_limit: Option<farebox_protocol::Amount>,
+}
+
+/// The token of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferToken {
+    /// As it is written in the offer: EIP-55 mixed case on EVM networks.
+    pub address: String,
+    /// Atomic units are 10⁻ⁿ of it.
+    pub decimals: u8,
+    /// EIP-712 domain name: `extra.name`.
+    pub name: String,
+    /// EIP-712 domain version: `extra.version`.
+    pub version: String,
+}
+
+/// An API that does the work.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// How logs call it.
+    pub name: String,
+    /// Request paths are appended to it.
+    pub url: Url,
+    /// Sent as `Authorization: Bearer …` in place of whatever the client sent.
+    pub api_key: Option<SecretString>,
+    /// The longest wait for the head of an answer.
+    pub head_timeout: Duration,
+    /// The longest silence within the body of an answer.
+    pub idle_timeout: Duration,
+}
+
+/// Bounds on what clients and upstreams can make large or slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of a request body.
+    pub request_bytes_max: usize,
+    /// Of an answer that has to be withheld until it is settled.
+    pub withheld_bytes_max: usize,
+    /// From the first byte of a request head to its last.
+    pub header_timeout: Duration,
+    /// Of connections at one time.
+    pub connections_max: usize,
+    /// How long a quote is good.
+    pub quote_ttl: Duration,
+    /// The longest wait of a client for a settlement.
+    pub settle_wait: Duration,
+    /// How long running requests may take to finish at a shutdown.
+    pub drain: Duration,
+}
+
+impl Limits {
+    /// What suits most gateways.
+    pub const STANDARD: Self = Self {
+        request_bytes_max: 8 << 20,
+        withheld_bytes_max: 16 << 20,
+        header_timeout: Duration::from_secs(5),
+        connections_max: 10_000,
+        quote_ttl: Duration::from_secs(300),
+        settle_wait: Duration::from_secs(30),
+        drain: Duration::from_secs(30),
+    };
+}
