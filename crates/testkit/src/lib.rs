@@ -1,1 +1,5 @@
 //! Placeholder.
+
+pub mod anvil;
+pub mod clients;
+pub mod process;
