@@ -1,0 +1,72 @@
+//! The contracts of this project: their committed artifacts, and the calls that the chain itself
+//! makes to them.
+
+use alloy_primitives::{Address, Bytes, U256, address, keccak256};
+use alloy_sol_types::{SolValue, sol};
+use serde::Deserialize;
+
+use crate::state::State;
+
+/// Where the token lies: the address of USDC on Base Sepolia (chain id 84532), so that stock clients,
+/// which pay only tokens they know, pay with it.
+pub const TOKEN_ADDRESS: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
+
+/// Artifact of `contracts/src/TestUSDC.sol`, JSON.
+pub(crate) const TEST_USDC: &str = include_str!("../../../contracts/artifacts/TestUSDC.json");
+
+/// Artifact of `contracts/src/TestWallet.sol`, JSON.
+pub(crate) const TEST_WALLET: &str = include_str!("../../../contracts/artifacts/TestWallet.json");
+
+sol! {
+    /// What the chain itself calls on `TestUSDC`.
+    interface ITestUsdc {
+        function mint(address to, uint256 amount) external returns (bool);
+    }
+}
+
+/// The part of an artifact that is deployed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Artifact {
+    /// Creation code, to which constructor arguments are appended.
+    pub(crate) bytecode: Bytes,
+}
+
+impl Artifact {
+    /// Reads an artifact's JSON.
+    pub(crate) fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// Creation code with ABI-encoded constructor arguments.
+    pub(crate) fn creation(&self, arguments: &[u8]) -> Bytes {
+        [self.bytecode.as_ref(), arguments].concat().into()
+    }
+}
+
+/// Creation code of `TestWallet`, an ERC-1271 contract account that signs with the key of `owner`:
+/// the data of a transaction that deploys one.
+pub fn test_wallet_creation(owner: Address) -> Result<Bytes, serde_json::Error> {
+    Ok(Artifact::parse(TEST_WALLET)?.creation(&owner.abi_encode()))
+}
+
+/// Storage slot of the balances mapping of USDC and of `TestUSDC`.
+const BALANCES_SLOT: U256 = U256::from_limbs([9, 0, 0, 0]);
+
+/// The bits of a balance word that are the balance.
+const UNITS: U256 = U256::from_limbs([u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 1]);
+
+/// Storage slot of `totalSupply`.
+const SUPPLY_SLOT: U256 = U256::from_limbs([11, 0, 0, 0]);
+
+/// Sets the balance of `owner` in atomic units and the supply with it, without a transaction; what the
+/// top bit of the word says of the account (blacklisted) stays.
+pub(crate) fn deal(state: &mut State, owner: Address, balance: U256) {
+    let slot = U256::from_be_bytes(keccak256((owner, BALANCES_SLOT).abi_encode()).0);
+    let word = state.now().storage(TOKEN_ADDRESS, slot);
+    let mark = word & !UNITS;
+    let balance = balance & UNITS;
+    let supply = state.now().storage(TOKEN_ADDRESS, SUPPLY_SLOT);
+    let supply = supply.saturating_sub(word & UNITS).saturating_add(balance);
+    state.set_storage(TOKEN_ADDRESS, slot, mark | balance);
+    state.set_storage(TOKEN_ADDRESS, SUPPLY_SLOT, supply);
+}
