@@ -2,4 +2,6 @@
 
 pub mod anvil;
 pub mod clients;
+pub mod evm;
 pub mod process;
+pub mod rpc;
