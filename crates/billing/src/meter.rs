@@ -1,0 +1,173 @@
+//! Meters: bytes in, usage out, and the bytes to forward.
+//!
+//! Sans-io. A [`StreamFilter`] takes a stream's chunks as they come and gives back what may go on to
+//! the client now; [`meter_answer`] reads an answer that came in one piece. Each format has its file
+//! here; how the bytes were cut into chunks never matters.
+
+mod openai_chat;
+pub mod sse;
+
+use bytes::Bytes;
+
+use crate::facts::RequestFacts;
+use crate::format::Format;
+use crate::usage::Usage;
+
+/// What a meter saw of one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metered {
+    /// What was used; nothing where the format meters nothing.
+    pub usage: Option<Usage>,
+    /// How the answer ended.
+    pub ending: Ending,
+    /// Whether the client got anything it would pay for.
+    pub content: Content,
+    /// Bytes of stream events over [`sse::EVENT_BYTES_MAX`], which were forwarded unread.
+    pub unread_bytes: u64,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As its format says it must.
+    Complete,
+    /// Without its end marker.
+    Cut,
+    /// The upstream told of an error in it.
+    Failed,
+}
+
+/// Whether an answer has content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing that costs: no text, no tool call.
+    None,
+    /// Something.
+    Some,
+}
+
+/// Meters a stream on its way to the client.
+///
+/// ```text
+/// let mut filter = StreamFilter::new(format, &facts);
+/// for chunk in upstream { for piece in filter.push(chunk) { forward(piece) } if filter.is_done() { break } }
+/// let ended = filter.end();
+/// // price ended.metered(), capture, settle, write the receipt …
+/// for piece in ended.finish(Some(&comment)) { forward(piece) }
+/// ```
+#[derive(Debug)]
+pub struct StreamFilter(Filter);
+
+#[derive(Debug)]
+enum Filter {
+    Chat(openai_chat::ChatFilter),
+    Opaque { content: Content },
+}
+
+impl StreamFilter {
+    /// A filter for the answer to one request.
+    pub fn new(format: Format, facts: &RequestFacts) -> Self {
+        Self(match format {
+            Format::OpenAiChat => Filter::Chat(openai_chat::ChatFilter::new(facts)),
+            Format::Opaque => Filter::Opaque { content: Content::None },
+        })
+    }
+
+    /// Takes the next bytes of the body; gives the pieces to forward now, in order.
+    pub fn push(&mut self, chunk: Bytes) -> Vec<Bytes> {
+        if chunk.is_empty() {
+            return Vec::new();
+        }
+        match &mut self.0 {
+            Filter::Chat(filter) => filter.push(chunk),
+            Filter::Opaque { content } => {
+                *content = Content::Some;
+                vec![chunk]
+            }
+        }
+    }
+
+    /// Whether the end marker came, after which nothing more is worth waiting for.
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            Filter::Chat(filter) => filter.is_done(),
+            Filter::Opaque { .. } => false,
+        }
+    }
+
+    /// What was used so far, for checkpoints. An estimate may turn out above the final report.
+    pub fn so_far(&self) -> Option<Usage> {
+        match &self.0 {
+            Filter::Chat(filter) => Some(filter.usage()),
+            Filter::Opaque { .. } => None,
+        }
+    }
+
+    /// The upstream's stream is over, or is wanted no longer.
+    pub fn end(self) -> Ended {
+        match self.0 {
+            Filter::Chat(filter) => filter.end(),
+            Filter::Opaque { content } => Ended {
+                metered: Metered {
+                    usage: None,
+                    ending: Ending::Complete,
+                    content,
+                    unread_bytes: 0,
+                },
+                tail: Tail::Opaque,
+            },
+        }
+    }
+}
+
+/// A stream that is over but for its end marker, which waits for the receipt.
+#[derive(Debug)]
+#[must_use]
+pub struct Ended {
+    metered: Metered,
+    tail: Tail,
+}
+
+#[derive(Debug)]
+enum Tail {
+    /// Server-sent events: what comes before the comment, and the end marker after it.
+    Events { before: Vec<Bytes>, held: Vec<Bytes> },
+    /// No place for a comment.
+    Opaque,
+}
+
+impl Ended {
+    /// What the meter saw.
+    pub const fn metered(&self) -> &Metered {
+        &self.metered
+    }
+
+    /// The last pieces to forward: an SSE comment (each line of `comment` as one), then the end
+    /// marker. Opaque streams have no place for a comment and get none.
+    pub fn finish(self, comment: Option<&str>) -> Vec<Bytes> {
+        match self.tail {
+            Tail::Opaque => Vec::new(),
+            Tail::Events { mut before, held } => {
+                before.extend(comment.map(sse::comment));
+                before.extend(held);
+                before
+            }
+        }
+    }
+}
+
+/// Meters an answer that came in one piece, with a status that says it is good.
+pub fn meter_answer(format: Format, facts: &RequestFacts, body: &[u8]) -> Metered {
+    match format {
+        Format::OpenAiChat => openai_chat::meter_answer(facts, body),
+        Format::Opaque => Metered {
+            usage: None,
+            ending: Ending::Complete,
+            content: if body.is_empty() { Content::None } else { Content::Some },
+            unread_bytes: 0,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
