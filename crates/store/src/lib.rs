@@ -5,8 +5,12 @@
 //! [`farebox_billing::Payment::on`].
 
 mod port;
+mod sqlite;
 
 pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
     Resolution, SettleMode, StoreError, StoredPayment, Terms,
+};
+pub use crate::sqlite::{
+    CheckReport, OpenError, Problem, SqliteLedger, SqliteOptions, Total, WriterCounts,
 };

@@ -279,6 +279,8 @@ pub struct Job {
     pub attempts: u32,
     /// Whether an earlier try may have reached the chain: look before sending.
     pub may_have_been_sent: bool,
+    /// The last transaction that an earlier try is known to have sent: where to look first.
+    pub transaction: Option<String>,
     /// What of the answer may have left.
     pub answer: AnswerMark,
 }

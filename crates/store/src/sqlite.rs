@@ -1,0 +1,302 @@
+//! The SQLite engine: one file, one writer thread, every answer durable.
+//!
+//! Writes go to one thread that commits what has queued ([`writer`]); reads go to a few threads
+//! with read-only connections ([`reader`]). The life cycle is [`farebox_billing::Payment::on`]; the
+//! rules around it are in [`holds`], [`settlements`] and [`recovery`], the file in [`open`].
+
+mod check;
+mod fault;
+mod holds;
+mod journal;
+mod open;
+mod reader;
+mod recovery;
+mod row;
+mod settlements;
+mod work;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use farebox_billing::{Payment, Release};
+use farebox_protocol::{Amount, PaymentId, Timestamp};
+use rusqlite::{OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::port::{
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
+    StoreError, StoredPayment,
+};
+pub use crate::sqlite::check::{CheckReport, Problem, Total};
+use crate::sqlite::fault::{Done, Fault};
+use crate::sqlite::holds::{Charge, HoldName};
+pub use crate::sqlite::open::OpenError;
+use crate::sqlite::reader::{ConnectReadOnly, Readers};
+use crate::sqlite::row::Row;
+use crate::sqlite::work::Asked;
+use crate::sqlite::writer::{Batching, Writer};
+
+/// How a ledger file is used. The defaults are good; tests and benchmarks differ.
+#[derive(Clone, Copy, Debug)]
+pub struct SqliteOptions {
+    /// The most operations in one commit.
+    pub max_batch: usize,
+    /// How long the writer waits for company after the first operation of a batch. Nothing by
+    /// default: while one batch is being forced to the disk, the next one gathers anyway.
+    pub linger: Duration,
+    /// Operations that may queue before callers wait for a place.
+    pub queue: usize,
+    /// Threads that read.
+    pub readers: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { max_batch: 256, linger: Duration::ZERO, queue: 1024, readers: 2 }
+    }
+}
+
+/// How much the writer has done since the ledger was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterCounts {
+    /// Operations in commits that held.
+    pub operations: u64,
+    /// Those commits; far fewer than operations under load.
+    pub commits: u64,
+}
+
+/// A ledger in one SQLite file.
+///
+/// Dropping it writes what is queued and waits for that; [`Ledger::close`] does so without blocking
+/// the thread.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    path: PathBuf,
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`, or makes it there; its directory must exist. No other process
+    /// can open it until this one closes it or ends. Needs no runtime. Call [`Ledger::recover`]
+    /// before anything else.
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+        let opened = open::open(path.as_ref())?;
+        let path = opened.path;
+        let failed = |source| OpenError::Io { path: path.clone(), source };
+        let connect: ConnectReadOnly = {
+            let path = path.clone();
+            Arc::new(move || open::connect_read_only(&path))
+        };
+        let readers = Readers::start(&connect, options.readers, options.queue).map_err(failed)?;
+        let reconnect = {
+            let path = path.clone();
+            Box::new(move || open::reconnect(&path))
+        };
+        let batching =
+            Batching { queue: options.queue, max: options.max_batch, linger: options.linger };
+        let writer = Writer::start(opened.connection, reconnect, opened.lock, batching);
+        Ok(Self { writer: writer.map_err(failed)?, readers, path })
+    }
+
+    /// The file, by its full name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the ledger has given up after repeated failures to commit; for ever if it never
+    /// does. The process should then end, so that its supervisor starts it anew.
+    pub async fn failed(&self) {
+        self.writer.failed().await;
+    }
+
+    /// Audits the file: SQLite's own checks, one settlement for each charge, and every row equal to
+    /// what the journal says when it is replayed through the life cycle. Reads all of it, on a
+    /// thread and a connection of its own, as of one moment; the ledger goes on meanwhile.
+    pub async fn check(&self) -> Result<CheckReport, StoreError> {
+        self.on_own_thread(check::check).await
+    }
+
+    /// Sums by asset and state. Reads every payment, on a thread of its own.
+    pub async fn totals(&self) -> Result<Vec<Total>, StoreError> {
+        self.on_own_thread(check::totals).await
+    }
+
+    /// For what takes long: it must not stand before the short queries.
+    async fn on_own_thread<T: Send + 'static>(
+        &self,
+        query: fn(&rusqlite::Connection) -> Done<T>,
+    ) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let (reply, answer) = oneshot::channel();
+        let work = move || {
+            let connection = open::connect_read_only(&path).map_err(Fault::from);
+            let result = connection.and_then(|it| query(&it)).map_err(Fault::into_store_error);
+            // Whoever asked may have stopped waiting.
+            drop(reply.send(result));
+        };
+        let started = thread::Builder::new().name("ledger-audit".to_owned()).spawn(work);
+        started.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        answer.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
+    }
+
+    /// How much the writer has done.
+    pub fn writer_counts(&self) -> WriterCounts {
+        let (operations, commits) = self.writer.counts();
+        WriterCounts { operations, commits }
+    }
+}
+
+/// The hold in an answer to [`Ledger::admit`].
+fn hold_in(admitted: &Admitted) -> Option<HoldName> {
+    match admitted {
+        Admitted::New(hold) => Some(HoldName::of(hold)),
+        Admitted::Refused(_) => None,
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
+        self.writer.call(Asked::holding(move |it| holds::admit(it, &admit), hold_in)).await
+    }
+
+    async fn begin_serve(&self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
+        let hold = HoldName::of(hold);
+        self.writer.call(Asked::new(move |it| holds::begin_serve(it, hold, now))).await
+    }
+
+    async fn meter(
+        &self,
+        hold: &Hold,
+        delivered: Amount,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let hold = HoldName::of(hold);
+        self.writer.call(Asked::new(move |it| holds::meter(it, hold, delivered, now))).await
+    }
+
+    async fn capture(
+        &self,
+        hold: Hold,
+        charge: Amount,
+        mark: AnswerMark,
+        now: Timestamp,
+    ) -> Result<Captured, CaptureFailed> {
+        let name = HoldName::of(&hold);
+        let charge = Charge { units: charge, mark };
+        let done = self.writer.call(Asked::new(move |it| holds::capture(it, name, charge, now)));
+        done.await.map_err(|source| CaptureFailed { hold, source })
+    }
+
+    async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
+        let hold = HoldName::of(hold);
+        self.writer.call(Asked::new(move |it| holds::release(it, hold, why, now))).await
+    }
+
+    async fn mark_answer(
+        &self,
+        id: PaymentId,
+        mark: AnswerMark,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.writer.call(Asked::new(move |it| holds::mark_answer(it, id, mark, now))).await
+    }
+
+    async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        let why = why.to_owned();
+        self.writer.call(Asked::new(move |it| holds::owe_refund(it, id, &why, now))).await
+    }
+
+    async fn lease_jobs(
+        &self,
+        only: Option<PaymentId>,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Job>, StoreError> {
+        self.writer.call(Asked::new(move |it| settlements::lease(it, only, max, now))).await
+    }
+
+    async fn resolve_job(
+        &self,
+        id: PaymentId,
+        resolution: Resolution,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        let work = move |it: &_| settlements::resolve(it, id, &resolution, now);
+        self.writer.call(Asked::new(work)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.query(settlements::next_due).await
+    }
+
+    async fn lookup(&self, id: PaymentId) -> Result<Option<StoredPayment>, StoreError> {
+        let found = self.readers.query(move |it| row::find(it, id)).await?;
+        Ok(found.map(Row::into_stored))
+    }
+
+    async fn list(
+        &self,
+        after: Option<PaymentId>,
+        max: usize,
+    ) -> Result<Vec<StoredPayment>, StoreError> {
+        self.readers.query(move |it| list(it, after, max)).await
+    }
+
+    async fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
+        self.writer.call(Asked::new(move |it| recovery::recover(it, now))).await
+    }
+
+    async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        let name = name.to_owned();
+        self.writer.call(Asked::new(move |it| secret(it, &name))).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        self.writer.close().await
+    }
+}
+
+/// See [`Ledger::list`]. A payment that is not there is nobody's predecessor.
+fn list(
+    connection: &rusqlite::Connection,
+    after: Option<PaymentId>,
+    max: usize,
+) -> Done<Vec<StoredPayment>> {
+    let start = match after {
+        None => 0,
+        Some(id) => {
+            let mut statement =
+                connection.prepare_cached("SELECT seq FROM payments WHERE id = ?1")?;
+            let seq: Option<i64> =
+                statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
+            let Some(seq) = seq else { return Ok(Vec::new()) };
+            seq
+        }
+    };
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM payments WHERE ?1 < seq ORDER BY seq LIMIT ?2")?;
+    let limit = i64::try_from(max).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![start, limit], Row::read)?;
+    Ok(rows.map(|it| it.map(Row::into_stored)).collect::<Result<_, _>>()?)
+}
+
+/// See [`Ledger::secret`].
+fn secret(connection: &rusqlite::Connection, name: &str) -> Done<[u8; 32]> {
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).map_err(|error| {
+        let why = format!("the system gives no randomness: {error}");
+        Fault::Store(StoreError::Unavailable(why.into()))
+    })?;
+    connection
+        .prepare_cached("INSERT INTO secrets (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![name, fresh])?;
+    let mut statement = connection.prepare_cached("SELECT value FROM secrets WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get(0))?)
+}

@@ -1,0 +1,285 @@
+//! The ledger's own audit: what the rows say must be what the journal tells.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use farebox_billing::Payment;
+use farebox_protocol::{Amount, Asset, OutOfRange, PaymentId};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::port::AnswerMark;
+use crate::sqlite::fault::{Done, Fault};
+use crate::sqlite::journal::Entry;
+use crate::sqlite::row::{self, Row};
+
+/// Problems that are named; the rest is counted.
+const MAX_NAMED: usize = 100;
+
+/// What a check found. `payments` and `entries` say how much was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Payments whose journal was replayed.
+    pub payments: u64,
+    /// Entries of the journal.
+    pub entries: u64,
+    /// What stands where.
+    pub totals: Vec<Total>,
+    /// What is wrong, at most a hundred of it; empty is what one wants to see.
+    pub problems: Vec<Problem>,
+    /// How much is wrong in all.
+    pub problem_count: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problem_count == 0
+    }
+
+    fn report(&mut self, payment: Option<PaymentId>, what: impl Into<String>) {
+        self.problem_count = self.problem_count.saturating_add(1);
+        if self.problems.len() < MAX_NAMED {
+            self.problems.push(Problem { payment, what: what.into() });
+        }
+    }
+}
+
+/// All payments of one asset in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Total {
+    /// Of which asset.
+    pub asset: Asset,
+    /// [`Payment::name`] of the state.
+    pub state: &'static str,
+    /// How many.
+    pub payments: u64,
+    /// Σ of what they hold (before the capture) or charge (after it), in atomic units; nothing for
+    /// released ones.
+    pub units: Amount,
+    /// How many of them are owed back.
+    pub refunds_owed: u64,
+    /// Σ of what is owed back, in atomic units.
+    pub refund_units: Amount,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// With which payment, if it is about one.
+    pub payment: Option<PaymentId>,
+    /// What it is, for a person.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.payment {
+            Some(id) => write!(f, "{id}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+/// Each rule that one query checks: the query finds what breaks it.
+const RULES: [(&str, &str); 4] = [
+    (
+        "charged without exactly one settlement in the queue",
+        "SELECT id FROM payments AS p WHERE charge IS NOT NULL AND 1 <>
+            (SELECT count(*) FROM outbox AS o
+              WHERE o.payment = p.id AND o.generation = p.generation)",
+    ),
+    (
+        "has a settlement in the queue without a charge",
+        "SELECT id FROM payments AS p WHERE state IN ('held', 'serving') AND EXISTS
+            (SELECT 1 FROM outbox AS o
+              WHERE o.payment = p.id AND o.generation = p.generation)",
+    ),
+    (
+        "stands elsewhere than its settlement",
+        "SELECT id FROM payments AS p JOIN outbox AS o
+             ON o.payment = p.id AND o.generation = p.generation
+          WHERE o.status <> CASE WHEN p.state = 'settling' THEN 'leased'
+                                 WHEN p.state IN ('captured', 'unknown') THEN 'queued'
+                                 ELSE 'done' END",
+    ),
+    (
+        "has an unfinished settlement of an earlier hold",
+        "SELECT id FROM payments AS p JOIN outbox AS o ON o.payment = p.id
+          WHERE o.generation <> p.generation AND o.status <> 'done'",
+    ),
+];
+
+/// Checks the whole file as of one moment, while it goes on being written.
+pub(super) fn check(connection: &Connection) -> Done<CheckReport> {
+    connection.execute_batch("BEGIN")?;
+    let report = check_snapshot(connection);
+    connection.execute_batch("COMMIT")?;
+    report
+}
+
+fn check_snapshot(connection: &Connection) -> Done<CheckReport> {
+    let mut report = CheckReport::default();
+    check_file(connection, &mut report)?;
+    for (what, sql) in RULES {
+        let mut statement = connection.prepare(sql)?;
+        for id in statement.query_map([], |it| row::id(it, "id"))? {
+            report.report(Some(id?), what);
+        }
+    }
+    check_journal(connection, &mut report)?;
+    report.totals = totals(connection)?;
+    Ok(report)
+}
+
+/// SQLite's own view: pages, indexes, constraints, references.
+fn check_file(connection: &Connection, report: &mut CheckReport) -> Done<()> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
+    for line in statement.query_map([], |it| it.get::<_, String>(0))? {
+        let line = line?;
+        if line != "ok" {
+            report.report(None, line);
+        }
+    }
+    let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
+    for table in statement.query_map([], |it| it.get::<_, String>(0))? {
+        report.report(None, format!("a row of `{}` refers to no payment", table?));
+    }
+    let (first, last, entries): (Option<i64>, Option<i64>, i64) =
+        connection.query_row("SELECT min(seq), max(seq), count(*) FROM journal", [], |it| {
+            Ok((it.get(0)?, it.get(1)?, it.get(2)?))
+        })?;
+    if first.is_some_and(|it| it != 1) || last.is_some_and(|it| it != entries) {
+        report.report(None, "the journal has gaps");
+    }
+    Ok(())
+}
+
+/// Replays the journal of each payment through the life cycle.
+fn check_journal(connection: &Connection, report: &mut CheckReport) -> Done<()> {
+    let sql = "SELECT payment, event, amount, detail FROM journal ORDER BY payment, seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut replay: Option<Replay> = None;
+    for entry in statement.query_map([], Entry::read)? {
+        let (id, entry) = entry?;
+        report.entries = report.entries.saturating_add(1);
+        let same = replay.take_if(|it| it.id != id);
+        if let Some(finished) = same {
+            finished.compare(connection, report)?;
+        }
+        let current = replay.get_or_insert_with(|| Replay::new(id));
+        if let Err(what) = current.apply(entry) {
+            report.report(Some(id), what);
+        }
+    }
+    if let Some(last) = replay {
+        last.compare(connection, report)?;
+    }
+    let rows: i64 = connection.query_row("SELECT count(*) FROM payments", [], |it| it.get(0))?;
+    if u64::try_from(rows) != Ok(report.payments) {
+        report
+            .report(None, format!("{rows} payments, of which {} are journalled", report.payments));
+    }
+    Ok(())
+}
+
+/// A payment as the journal tells it.
+struct Replay {
+    id: PaymentId,
+    generation: u64,
+    state: Option<Payment>,
+    answer: AnswerMark,
+    refund_owed: Option<String>,
+}
+
+impl Replay {
+    fn new(id: PaymentId) -> Self {
+        let answer = AnswerMark::Withheld;
+        Self { id, generation: 0, state: None, answer, refund_owed: None }
+    }
+
+    /// One entry; what is wrong with it, if it cannot have happened.
+    fn apply(&mut self, entry: Entry) -> Result<(), String> {
+        match entry {
+            Entry::Admitted(limit) => {
+                if !matches!(self.state, None | Some(Payment::Released { .. })) {
+                    return Err("was held again before it was given back".to_owned());
+                }
+                self.state = Some(Payment::Held { limit });
+                self.generation = self.generation.saturating_add(1);
+                self.answer = AnswerMark::Withheld;
+                self.refund_owed = None;
+            }
+            Entry::Stepped(event) => {
+                let before = self.state.take().ok_or("changed before it was admitted")?;
+                self.state = Some(before.on(event).map_err(|illegal| illegal.to_string())?);
+            }
+            Entry::Answered(mark) if mark <= self.answer => {
+                return Err("has a mark that fell".to_owned());
+            }
+            Entry::Answered(mark) => self.answer = mark,
+            Entry::RefundOwed(why) => self.refund_owed = Some(why),
+        }
+        Ok(())
+    }
+
+    /// Holds it against the row.
+    fn compare(self, connection: &Connection, report: &mut CheckReport) -> Done<()> {
+        report.payments = report.payments.saturating_add(1);
+        let mut statement = connection.prepare_cached("SELECT * FROM payments WHERE id = ?1")?;
+        let Some(row) = statement.query_row([self.id.as_bytes()], Row::read).optional()? else {
+            report.report(Some(self.id), "is in the journal alone");
+            return Ok(());
+        };
+        if Some(&row.state) != self.state.as_ref() {
+            let what = format!("the row says {:?}, the journal {:?}", row.state, self.state);
+            report.report(Some(self.id), what);
+        }
+        let rest = (row.generation, row.answer, row.refund_owed);
+        let told = (self.generation, self.answer, self.refund_owed);
+        if rest != told {
+            let what = format!("the row says {rest:?}, the journal {told:?}");
+            report.report(Some(self.id), what);
+        }
+        Ok(())
+    }
+}
+
+/// Sums by asset and state.
+pub(super) fn totals(connection: &Connection) -> Done<Vec<Total>> {
+    let mut totals = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT * FROM payments")?;
+    for row in statement.query_map([], Row::read)? {
+        let row = row?;
+        let state = row.state.name();
+        let key = (row.terms.asset.clone(), state);
+        let total = totals.entry(key).or_insert_with(|| Total {
+            asset: row.terms.asset.clone(),
+            state,
+            payments: 0,
+            units: Amount::ZERO,
+            refunds_owed: 0,
+            refund_units: Amount::ZERO,
+        });
+        add(total, &row).map_err(|it| Fault::corrupt(format!("a total: {it}")))?;
+    }
+    Ok(totals.into_values().collect())
+}
+
+fn add(total: &mut Total, row: &Row) -> Result<(), OutOfRange> {
+    let units = match &row.state {
+        Payment::Held { limit } | Payment::Serving { limit, .. } => *limit,
+        Payment::Captured { charge }
+        | Payment::Settling { charge }
+        | Payment::Unknown { charge, .. }
+        | Payment::Settled { charge, .. }
+        | Payment::Lost { charge, .. } => *charge,
+        Payment::Released { .. } => Amount::ZERO,
+    };
+    total.payments = total.payments.saturating_add(1);
+    total.units = total.units.checked_add(units)?;
+    if row.refund_owed.is_some() {
+        total.refunds_owed = total.refunds_owed.saturating_add(1);
+        total.refund_units = total.refund_units.checked_add(units)?;
+    }
+    Ok(())
+}

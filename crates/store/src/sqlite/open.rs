@@ -1,0 +1,242 @@
+//! Opening a ledger file: one process at a time, the right schema, settings that survive a power
+//! cut.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::sqlite::fault::is_damage;
+
+/// What the file says it is: `Fare` in ASCII.
+const APPLICATION_ID: i32 = 0x4661_7265;
+
+/// The schema, one step after the other; `user_version` counts those taken.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_payments.sql")];
+
+/// How long a statement waits for a lock; there is one writer, so only recovery of the log and
+/// foreign tools ever hold one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it: stop that one first.
+    #[error("the ledger {path} is in use by another process{}", in_words(*pid))]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// Which process, if it has said so.
+        pid: Option<u32>,
+    },
+    /// The file or its directory cannot be used.
+    #[error("the ledger {path} cannot be opened")]
+    Io {
+        /// The file, or the lock beside it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is an SQLite database of something else.
+    #[error("{path} is a database, but not a Farebox ledger")]
+    NotALedger {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer Farebox has written it: use that one.
+    #[error("the ledger {path} has schema {found}, and this Farebox knows {known} and older only")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema known here.
+        known: i64,
+    },
+    /// The file is damaged, or no database at all: restore it, or let a person look.
+    #[error("the ledger {path} is damaged or no ledger at all")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// SQLite cannot open it for another reason.
+    #[error("the ledger {path} cannot be opened")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+fn in_words(pid: Option<u32>) -> String {
+    pid.map_or(String::new(), |it| format!(" (process {it})"))
+}
+
+/// A ledger file that is locked for this process and has the current schema.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) lock: File,
+    pub(super) connection: Connection,
+}
+
+/// Locks the file, makes it if it is not there, checks what it is, and migrates it.
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+    let path = resolve(path).map_err(|source| io_error(path, source))?;
+    let lock = lock(&path)?;
+    create(&path).map_err(|source| io_error(&path, source))?;
+    let mut connection = connect_unchecked(&path).map_err(|it| sqlite_error(&path, it))?;
+    let version = identify(&path, &connection)?;
+    configure(&connection).map_err(|it| sqlite_error(&path, it))?;
+    migrate(&mut connection, version).map_err(|it| sqlite_error(&path, it))?;
+    Ok(Opened { path, lock, connection })
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { path: path.to_owned(), source }
+}
+
+fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(code) if is_damage(code) => OpenError::Corrupt { path, source },
+        Some(_) | None => OpenError::Sqlite { path, source },
+    }
+}
+
+/// One name for one file, so that two spellings meet at the same lock.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+            Ok(fs::canonicalize(directory.unwrap_or(Path::new(".")))?.join(name))
+        }
+        found => found,
+    }
+}
+
+/// Takes the lock beside the file. It ends with the process, however that ends; SQLite's own locks
+/// would let a second writer in between two transactions.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let failed = |source| io_error(&name, source);
+    let mut file = private().truncate(false).open(&name).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // Only a help: the lock is what counts.
+            let read = file.read_to_string(&mut text);
+            let pid = read.ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { path: path.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// The log and its index get the permissions of the file.
+fn create(path: &Path) -> io::Result<()> {
+    private().truncate(false).open(path).map(drop)
+}
+
+/// Opens or makes a file that nobody else can read: it holds signed payments and secrets.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+fn connect_unchecked(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// The schema of a ledger, 0 if it is new.
+fn identify(path: &Path, connection: &Connection) -> Result<usize, OpenError> {
+    let pragma = |name| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(|it| sqlite_error(path, it))
+    };
+    let count = "SELECT count(*) FROM sqlite_schema";
+    let objects: i64 =
+        connection.query_row(count, [], |row| row.get(0)).map_err(|it| sqlite_error(path, it))?;
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    if application == 0 && version == 0 && objects == 0 {
+        return Ok(0);
+    }
+    if application != i64::from(APPLICATION_ID) {
+        return Err(OpenError::NotALedger { path: path.to_owned() });
+    }
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        Ok(_) | Err(_) => Err(OpenError::Newer { path: path.to_owned(), found: version, known }),
+    }
+}
+
+/// What makes `Ok` mean durable, and the database refuse a bug.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        let why = format!("the file system has no shared memory: journal mode is {mode}");
+        return Err(rusqlite::Error::ToSqlConversionFailure(why.into()));
+    }
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    // A log that had to grow for once does not stay large for ever.
+    connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))
+}
+
+/// Each step and its number in one transaction: a crash in between leaves the step before.
+fn migrate(connection: &mut Connection, from: usize) -> rusqlite::Result<()> {
+    for (done, sql) in MIGRATIONS.iter().enumerate().skip(from) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        let version = i64::try_from(done.saturating_add(1)).unwrap_or(i64::MAX);
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Another connection for the writer, to a file that was opened before.
+pub(super) fn reconnect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect_unchecked(path)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}

@@ -1,0 +1,3 @@
+SELECT open_units
+  FROM payments
+ WHERE payer = ?1 AND network = ?2 AND asset = ?3 AND open_units IS NOT NULL

@@ -1,0 +1,149 @@
+//! One operation on its way through the writer, and its caller who waits.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::port::StoreError;
+use crate::sqlite::fault::{Done, Fault};
+use crate::sqlite::holds::HoldName;
+
+/// How the commit of a batch ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// It is durable.
+    Committed,
+    /// None of it was applied.
+    NotApplied(Arc<rusqlite::Error>),
+    /// The commit failed; it may be on the disk or not.
+    Unknown(Arc<rusqlite::Error>),
+}
+
+/// What a caller asks for.
+pub(super) struct Asked<T, F> {
+    /// The operation; runs in a savepoint.
+    pub(super) work: F,
+    /// The hold that a result is the only evidence of.
+    pub(super) orphan: Orphan<T>,
+}
+
+/// Finds the hold in a result that reached nobody.
+pub(super) type Orphan<T> = fn(&T) -> Option<HoldName>;
+
+impl<T, F> Asked<T, F>
+where
+    F: FnOnce(&Connection) -> Done<T>,
+{
+    /// An operation whose result is no evidence of anything.
+    pub(super) fn new(work: F) -> Self {
+        Self { work, orphan: |_| None }
+    }
+
+    /// An operation whose result may be the evidence of a hold.
+    pub(super) fn holding(work: F, orphan: Orphan<T>) -> Self {
+        Self { work, orphan }
+    }
+}
+
+/// An operation in a batch, whatever its result is.
+pub(super) trait Work: Send {
+    /// Runs in a savepoint: its own failure spoils nothing else. An error means that the whole
+    /// transaction is lost.
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+
+    /// Tells the caller; gives back a hold that nobody will ever resolve.
+    fn answer(self: Box<Self>, end: &End) -> Option<HoldName>;
+}
+
+/// The ordinary [`Work`].
+pub(super) struct Pending<T, F> {
+    work: Option<F>,
+    result: Option<Done<T>>,
+    orphan: Orphan<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Pending<T, F> {
+    pub(super) fn new(asked: Asked<T, F>, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        Self { work: Some(asked.work), result: None, orphan: asked.orphan, reply }
+    }
+}
+
+impl<T, F> Work for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Done<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
+        let result = work(connection);
+        if connection.is_autocommit() {
+            // Some errors (no room, no memory, no disk) take the whole transaction with them.
+            return Err(match result {
+                Err(Fault::Sqlite(error)) => error,
+                Err(Fault::Store(_)) | Ok(_) => rusqlite::Error::InvalidQuery,
+            });
+        }
+        if result.is_err() {
+            connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;
+        }
+        connection.prepare_cached("RELEASE operation")?.execute([])?;
+        self.result = Some(result);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, end: &End) -> Option<HoldName> {
+        let error = match (end, self.result) {
+            (End::Committed, Some(result)) => {
+                let result = result.map_err(Fault::into_store_error);
+                let unheard = self.reply.send(result).err()?.ok()?;
+                return (self.orphan)(&unheard);
+            }
+            (End::Unknown(error), result) => {
+                drop(self.reply.send(Err(StoreError::Unknown(Box::new(Arc::clone(error))))));
+                return result?.ok().as_ref().and_then(self.orphan);
+            }
+            (End::NotApplied(error), _) => StoreError::Unavailable(Box::new(Arc::clone(error))),
+            (End::Committed, None) => StoreError::Unavailable("the operation was not run".into()),
+        };
+        drop(self.reply.send(Err(error)));
+        None
+    }
+}
+
+/// A caller who waits for an answer. If it stops waiting just when the answer has come, the hold in
+/// the answer is passed on.
+pub(super) struct Waiting<T, P: Fn(HoldName)> {
+    answer: oneshot::Receiver<Result<T, StoreError>>,
+    orphan: Orphan<T>,
+    pass_on: P,
+}
+
+impl<T, P: Fn(HoldName)> Waiting<T, P> {
+    pub(super) fn new(
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        orphan: Orphan<T>,
+        pass_on: P,
+    ) -> Self {
+        Self { answer, orphan, pass_on }
+    }
+
+    /// The answer; unknown if the writer died without giving one.
+    pub(super) async fn answer(mut self) -> Result<T, StoreError> {
+        let answer = (&mut self.answer).await;
+        answer.unwrap_or_else(|gone| Err(StoreError::Unknown(Box::new(gone))))
+    }
+}
+
+impl<T, P: Fn(HoldName)> Drop for Waiting<T, P> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(unheard)) = self.answer.try_recv()
+            && let Some(name) = (self.orphan)(&unheard)
+        {
+            (self.pass_on)(name);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The one thread that writes: whatever has queued becomes one commit.
+//!
+//! Forcing a commit to the disk costs the same for one operation as for two hundred, so the writer
+//! takes what is waiting, runs each operation in a savepoint of its own, commits once, and only
+//! then answers. While it commits, the next batch queues by itself; nobody waits for a timer.
+
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::port::StoreError;
+use crate::sqlite::fault::{Done, is_full};
+use crate::sqlite::holds::HoldName;
+use crate::sqlite::recovery;
+use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
+
+/// After so many failed commits in a row the ledger is closed for good.
+const MAX_FAILURES: u32 = 3;
+
+/// Makes a fresh connection to the same file.
+pub(super) type Connect = Box<dyn FnMut() -> rusqlite::Result<Connection> + Send>;
+
+/// What the thread is told.
+enum Message {
+    Work(Box<dyn Work>),
+    /// Look at the orphans.
+    Wake,
+    Close(oneshot::Sender<()>),
+}
+
+/// How the writer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Open,
+    Closed,
+    Failed,
+}
+
+/// What the thread and its callers share.
+#[derive(Debug)]
+struct Shared {
+    operations: AtomicU64,
+    commits: AtomicU64,
+    /// Holds whose evidence reached nobody.
+    orphans: Mutex<Vec<HoldName>>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Shared {
+    fn adopt(&self, orphans: impl IntoIterator<Item = HoldName>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
+    }
+
+    fn take_orphans(&self) -> Vec<HoldName> {
+        mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How batches are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batching {
+    /// Operations that may wait before callers do.
+    pub(super) queue: usize,
+    /// Operations of one commit.
+    pub(super) max: usize,
+    /// How long to wait for company after the first operation; nothing by default.
+    pub(super) linger: Duration,
+}
+
+/// The callers' end of the writer. Dropping it waits until the queue is written.
+#[derive(Debug)]
+pub(super) struct Writer {
+    sender: Option<mpsc::Sender<Message>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. `guard` is dropped when the file is closed for good.
+    pub(super) fn start(
+        connection: Connection,
+        connect: Connect,
+        guard: impl Send + 'static,
+        batching: Batching,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(batching.queue.max(1));
+        let shared = Arc::new(Shared {
+            operations: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            orphans: Mutex::new(Vec::new()),
+            standing: watch::Sender::new(Standing::Open),
+        });
+        let engine = Engine {
+            receiver,
+            shared: Arc::clone(&shared),
+            connection: Some(connection),
+            connect,
+            batching,
+            failures: 0,
+            closers: Vec::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || engine.run(guard))?;
+        Ok(Self { sender: Some(sender), shared, thread: Some(thread) })
+    }
+
+    /// Runs an operation and waits until it is durable. If the caller stops waiting, the operation
+    /// happens all the same, but a hold that it makes is given back: nobody has its evidence.
+    pub(super) async fn call<T, F>(&self, asked: Asked<T, F>) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Done<T> + Send + 'static,
+    {
+        let closed = || StoreError::Unavailable(Gone.into());
+        let sender = self.sender.as_ref().ok_or_else(closed)?;
+        let orphan = asked.orphan;
+        let (reply, answer) = oneshot::channel();
+        let pending: Box<dyn Work> = Box::new(Pending::new(asked, reply));
+        sender.send(Message::Work(pending)).await.map_err(|_| closed())?;
+        let on_orphan = |name| {
+            self.shared.adopt([name]);
+            // If there is no room, then the writer is about to look anyway.
+            drop(sender.try_send(Message::Wake));
+        };
+        Waiting::new(answer, orphan, on_orphan).answer().await
+    }
+
+    /// Writes what is queued and closes the file.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        let (reply, closed) = oneshot::channel();
+        if let Some(sender) = &self.sender
+            && sender.send(Message::Close(reply)).await.is_ok()
+            && closed.await.is_ok()
+        {
+            return Ok(());
+        }
+        match self.standing() {
+            Standing::Open | Standing::Closed => Ok(()),
+            Standing::Failed => Err(StoreError::Unavailable(Gone.into())),
+        }
+    }
+
+    /// Waits until the writer has given up; for ever if it never does.
+    pub(super) async fn failed(&self) {
+        let mut standing = self.shared.standing.subscribe();
+        if standing.wait_for(|it| *it == Standing::Failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.shared.standing.borrow()
+    }
+
+    /// Operations run, and commits that they took.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let operations = self.shared.operations.load(Ordering::Relaxed);
+        (operations, self.shared.commits.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The ledger was closed, or has given up after repeated failures.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it is closed")]
+pub(super) struct Gone;
+
+/// The thread's side.
+struct Engine {
+    receiver: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+    connect: Connect,
+    batching: Batching,
+    failures: u32,
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+impl Engine {
+    fn run(mut self, guard: impl Send) {
+        while let Some(batch) = self.next_batch() {
+            self.write(batch);
+            if MAX_FAILURES <= self.failures {
+                tracing::error!(failures = self.failures, "the ledger is closed for good");
+                self.shared.standing.send_replace(Standing::Failed);
+                self.refuse_the_rest();
+                break;
+            }
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err((_, error)) = connection.close()
+        {
+            tracing::warn!(%error, "the ledger did not close cleanly; recovery will read its log");
+        }
+        drop(guard);
+        self.shared.standing.send_if_modified(|it| {
+            let open = *it == Standing::Open;
+            if open {
+                *it = Standing::Closed;
+            }
+            open
+        });
+        for closer in self.closers {
+            // Whoever asked may have stopped waiting.
+            closer.send(()).ok();
+        }
+    }
+
+    /// Waits for an operation and takes those that queued behind it; `None` at the end.
+    fn next_batch(&mut self) -> Option<Vec<Box<dyn Work>>> {
+        let mut batch = Vec::new();
+        let first = self.receiver.blocking_recv()?;
+        self.sort(first, &mut batch);
+        if !self.batching.linger.is_zero() && !batch.is_empty() {
+            thread::sleep(self.batching.linger);
+        }
+        while batch.len() < self.batching.max {
+            let Ok(message) = self.receiver.try_recv() else { break };
+            self.sort(message, &mut batch);
+        }
+        Some(batch)
+    }
+
+    fn sort(&mut self, message: Message, batch: &mut Vec<Box<dyn Work>>) {
+        match message {
+            Message::Work(work) => batch.push(work),
+            Message::Wake => {}
+            Message::Close(closer) => {
+                // What was accepted is still written; nothing new is accepted.
+                self.receiver.close();
+                self.closers.push(closer);
+            }
+        }
+    }
+
+    /// One batch, and then the holds that it left without an owner.
+    fn write(&mut self, batch: Vec<Box<dyn Work>>) {
+        self.write_once(batch);
+        // Two rounds are enough: a release leaves no orphan. What fails waits for the next batch.
+        let orphans = self.shared.take_orphans();
+        if orphans.is_empty() {
+            return;
+        }
+        let (reply, _) = oneshot::channel();
+        let names = orphans.clone();
+        let asked = Asked::new(move |it: &Connection| recovery::release_orphans(it, &names));
+        let end = self.write_once(vec![Box::new(Pending::new(asked, reply))]);
+        if !matches!(end, End::Committed) {
+            self.shared.adopt(orphans);
+        }
+    }
+
+    /// Runs, commits, answers.
+    fn write_once(&mut self, mut batch: Vec<Box<dyn Work>>) -> End {
+        if batch.is_empty() {
+            return End::Committed;
+        }
+        let end = self.commit(&mut batch);
+        match &end {
+            End::Committed => {
+                self.failures = 0;
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                let ran = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                self.shared.operations.fetch_add(ran, Ordering::Relaxed);
+            }
+            End::NotApplied(error) | End::Unknown(error) => {
+                tracing::error!(%error, operations = batch.len(), "a ledger commit failed");
+                // Without room nothing is broken: it goes on when there is some.
+                if !is_full(error) {
+                    self.failures = self.failures.saturating_add(1);
+                }
+                // What SQLite or the kernel still believe of this file is not to be trusted.
+                self.connection = None;
+            }
+        }
+        for work in batch {
+            self.shared.adopt(work.answer(&end));
+        }
+        end
+    }
+
+    fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> End {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => match (self.connect)() {
+                Ok(connection) => connection,
+                Err(error) => return End::NotApplied(Arc::new(error)),
+            },
+        };
+        let connection = self.connection.insert(connection);
+        if let Err(error) = run_all(connection, batch) {
+            // The transaction is rolled back when the connection closes.
+            return End::NotApplied(Arc::new(error));
+        }
+        match connection.prepare_cached("COMMIT").and_then(|mut it| it.execute([])) {
+            Ok(_) => End::Committed,
+            Err(error) => End::Unknown(Arc::new(error)),
+        }
+    }
+
+    /// After the last failure: nobody is left waiting.
+    fn refuse_the_rest(&mut self) {
+        self.receiver.close();
+        let end = End::NotApplied(Arc::new(rusqlite::Error::InvalidQuery));
+        while let Ok(message) = self.receiver.try_recv() {
+            match message {
+                Message::Work(work) => drop(work.answer(&end)),
+                Message::Wake => {}
+                Message::Close(closer) => self.closers.push(closer),
+            }
+        }
+    }
+}
+
+/// Runs a batch inside one transaction. On error none of it is applied.
+fn run_all(connection: &Connection, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    batch.iter_mut().try_for_each(|work| work.run(connection))
+}
