@@ -68,9 +68,9 @@ pub struct Purchase {
     /// How many pieces the body came in; OpenAI: how many chunks the stream yielded.
     pub chunks: Option<u64>,
     /// Milliseconds from the first request, unpaid, to the first piece of the paid body.
-    pub first_chunk_ms: Option<f64>,
+    pub first_chunk_ms: Option<u64>,
     /// Milliseconds from the first request to the end.
-    pub total_ms: Option<f64>,
+    pub total_ms: Option<u64>,
     /// What the client threw instead.
     pub error: Option<Failure>,
     /// The HTTP exchanges, in order.
@@ -204,6 +204,13 @@ impl Clients {
     /// Starts the stock facilitator on a chain; `key` (0x and hexadecimal) pays the gas.
     pub async fn facilitator(&self, rpc: &str, key: &str) -> Result<Server, StartError> {
         self.serve("facilitator.mjs", &["--rpc", rpc, "--key", key]).await
+    }
+
+    /// Starts an OpenAI-compatible API to put behind a gateway (`model.mjs`): a token is a word,
+    /// words come `pace` apart, and only this API key is let in.
+    pub async fn model(&self, pace: Duration, api_key: &str) -> Result<Server, StartError> {
+        let pace_ms = pace.as_millis().to_string();
+        self.serve("model.mjs", &["--pace-ms", &pace_ms, "--api-key", api_key]).await
     }
 
     /// Uses a chain as viem and ethers do; `key` needs ether and token units. `{viem, ethers}`.

@@ -2,7 +2,7 @@
 // node openai_buy.mjs --url http://host/v1 --key 0x… [--model M] [--prompt P] [--max-tokens N] [--include-usage] [--stream] [--times N]
 
 import OpenAI from "openai";
-import { BUYING, flags, payingFetch, report } from "./shared.mjs";
+import { BUYING, elapsedMs, flags, payingFetch, report } from "./shared.mjs";
 
 const { url, key, times, stream, model, prompt, ...limits } = flags({
   ...BUYING,
@@ -30,7 +30,7 @@ async function whole(started) {
     content: choice.message.content,
     finishReason: choice.finish_reason,
     usage: data.usage ?? null,
-    totalMs: performance.now() - started,
+    totalMs: elapsedMs(started),
   };
 }
 
@@ -39,13 +39,13 @@ async function streamed(started) {
   const { data, response } = await openai.chat.completions.create({ ...request, stream: true }).withResponse();
   const answer = { status: response.status, content: "", finishReason: null, usage: null, chunks: 0, firstChunkMs: null };
   for await (const chunk of data) {
-    answer.firstChunkMs ??= performance.now() - started;
+    answer.firstChunkMs ??= elapsedMs(started);
     answer.chunks += 1;
     answer.content += chunk.choices[0]?.delta?.content ?? "";
     answer.finishReason = chunk.choices[0]?.finish_reason ?? answer.finishReason;
     answer.usage = chunk.usage ?? answer.usage;
   }
-  return { ...answer, totalMs: performance.now() - started };
+  return { ...answer, totalMs: elapsedMs(started) };
 }
 
 await report("openai (npm) over @x402/fetch", times, attempts, stream ? streamed : whole);

@@ -59,11 +59,16 @@ export function payingFetch(key) {
       required: noted(response.headers, "PAYMENT-REQUIRED"),
       settled: noted(response.headers, "PAYMENT-RESPONSE", "X-PAYMENT-RESPONSE"),
       headers: Object.fromEntries(response.headers),
-      headersMs: performance.now() - sent,
+      headersMs: elapsedMs(sent),
     });
     return response;
   };
   return { paying: wrapFetchWithPayment(recording, client), attempts };
+}
+
+/** Whole milliseconds since `started`. */
+export function elapsedMs(started) {
+  return Math.round(performance.now() - started);
 }
 
 /**
@@ -75,11 +80,11 @@ export async function readBody(response, started) {
   const chunksMs = [];
   let body = "";
   for await (const chunk of response.body ?? []) {
-    chunksMs.push(performance.now() - started);
+    chunksMs.push(elapsedMs(started));
     body += decoder.decode(chunk, { stream: true });
   }
   body += decoder.decode();
-  const totalMs = performance.now() - started;
+  const totalMs = elapsedMs(started);
   const isStream = (response.headers.get("content-type") ?? "").startsWith("text/event-stream");
   return {
     body,

@@ -87,9 +87,9 @@ def frames(text: str) -> list[dict]:
     return cut
 
 
-def elapsed_ms(started: float) -> float:
-    """Milliseconds since `started`."""
-    return (time.perf_counter() - started) * 1000
+def elapsed_ms(started: float) -> int:
+    """Whole milliseconds since `started`."""
+    return round((time.perf_counter() - started) * 1000)
 
 
 def run(client: str, times: int, attempts: list[dict], buy) -> None:

@@ -112,3 +112,34 @@ async fn viem_and_ethers_use_anvil() {
 async fn viem_and_ethers_use_the_devnet() {
     viem_and_ethers_use_the_chain(EvmKind::Devnet).await;
 }
+
+#[tokio::test]
+async fn stock_openai_clients_talk_to_the_model() {
+    let clients = Clients::installed().unwrap();
+    let pace = Duration::from_millis(100);
+    let model = clients.model(pace, "not-a-key").await.unwrap();
+    let base = format!("{}/v1", model.url());
+    let order = Order::new(&base, &payer().private_key_hex()).with(&[
+        "--prompt",
+        "one two three four five",
+        "--max-tokens",
+        "4",
+        "--include-usage",
+    ]);
+    for buyer in [Buyer::OpenAiNpm, Buyer::OpenAiPython] {
+        for order in [order.clone(), order.clone().streamed()] {
+            let report = clients.buy(buyer, &order).await.unwrap();
+            assert!(report.served, "{report:#?}");
+            let answer = &report.purchases[0];
+            assert_eq!(answer.content.as_deref(), Some("one two three four"));
+            assert_eq!(answer.finish_reason.as_deref(), Some("length"));
+            assert_eq!(answer.usage.as_ref().unwrap()["completion_tokens"], json!(4));
+            assert_eq!(answer.paid().count(), 0, "the model is free");
+            if let (Some(first), Some(total)) = (answer.first_chunk_ms, answer.total_ms) {
+                assert!(
+                    Duration::from_millis(total.saturating_sub(first)) >= pace.saturating_mul(2)
+                );
+            }
+        }
+    }
+}
