@@ -1,12 +1,34 @@
 //! Is this payment good, and make it final: schemes, networks and facilitators.
 //!
-//! A [`Facilitator`] verifies and settles; [`Scheme`] is what the gateway needs to know of a payload
-//! before it asks one. `alloy` types appear in no public signature of this crate.
+//! A [`Facilitator`] verifies and settles: [`LocalFacilitator`] on chain by itself,
+//! [`RemoteFacilitator`] by asking others. [`Scheme`] is what the gateway needs to know of a payload
+//! before it asks one; [`SCHEMES`] and [`NETWORKS`] are the visible tables. `alloy` types appear in
+//! no public signature of this crate.
 
+mod answers;
+mod config;
+mod evm;
 mod facilitator;
+mod local;
+mod networks;
+mod remote;
+mod rpc;
 mod scheme;
+mod schemes;
 
+pub use crate::answers::{settlement_response, verify_failure_response, verify_response};
+pub use crate::config::{NetworkConfig, TokenConfig};
+pub use crate::evm::{
+    AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmToken, Exact,
+    ExactPayment, Problem, Refusal, check_exact, sign_exact,
+};
 pub use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
+pub use crate::local::{ChainReader, LocalFacilitator, SetupError};
+pub use crate::networks::{
+    NETWORKS, NetworkKind, NetworkRow, TokenRow, find_network, find_network_v1, find_token,
+};
+pub use crate::remote::{RemoteConfig, RemoteFacilitator};
 pub use crate::scheme::{BadPayload, Identified, Scheme};
+pub use crate::schemes::{SCHEMES, find_scheme};

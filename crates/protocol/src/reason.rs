@@ -1,4 +1,8 @@
 //! The specification's closed set of codes for why a payment was not taken.
+//!
+//! Sources: x402 v2 §9 for the core codes; the npm package `@x402/evm` 2.27.0 for those of `exact`
+//! on EVM networks, where it is finer than §9 and spells some cases differently. Both spellings are
+//! known here: ours is the package's, a remote facilitator may use either.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,10 +24,37 @@ pub enum Reason {
     InvalidExactEvmPayloadRecipientMismatch,
     /// `extra.name` or `extra.version` is missing.
     MissingEip712Domain,
-    /// `extra.name` or `extra.version` is not the token's.
+    /// `extra.name` is not the token's.
     InvalidExactEvmTokenNameMismatch,
     /// The authorisation was used or cancelled.
     InvalidExactEvmNonceAlreadyUsed,
+    /// `extra.version` is not the token's.
+    InvalidExactEvmTokenVersionMismatch,
+    /// The payment's or the demand's scheme is not `exact`.
+    InvalidExactEvmScheme,
+    /// The payment's and the demand's network differ.
+    InvalidExactEvmNetworkMismatch,
+    /// `extra.name` or `extra.version` is missing.
+    InvalidExactEvmMissingEip712Domain,
+    /// The authorisation pays somebody else.
+    InvalidExactEvmRecipientMismatch,
+    /// The signature is not the payer's over these fields on this token, or not of the one
+    /// canonical form.
+    InvalidExactEvmSignature,
+    /// The authorised value is not the demanded amount.
+    InvalidExactEvmPayloadAuthorizationValueMismatch,
+    /// The payer has not got the amount.
+    InvalidExactEvmInsufficientBalance,
+    /// The token has no EIP-3009.
+    InvalidExactEvmEip3009NotSupported,
+    /// The transaction was mined and the expected `Transfer` is not in its receipt.
+    InvalidExactEvmTransferEventMismatch,
+    /// There is no contract at the token's address.
+    AssetNotDeployedContract,
+    /// A signature of a wallet that is not deployed yet, from a factory that is not trusted.
+    Eip6492FactoryNotAllowed,
+    /// The scheme's payload has other forms, and this one is not served here.
+    UnsupportedPayloadType,
     /// The chain would refuse the transfer for a reason not told apart above.
     InvalidExactEvmTransactionSimulationFailed,
     /// The transaction was mined and failed, or did not move the money.
@@ -78,6 +109,22 @@ const CODES: &[(Reason, &str)] = &[
         "invalid_exact_evm_transaction_simulation_failed",
     ),
     (Reason::InvalidExactEvmTransactionFailed, "invalid_exact_evm_transaction_failed"),
+    (Reason::InvalidExactEvmTokenVersionMismatch, "invalid_exact_evm_token_version_mismatch"),
+    (Reason::InvalidExactEvmScheme, "invalid_exact_evm_scheme"),
+    (Reason::InvalidExactEvmNetworkMismatch, "invalid_exact_evm_network_mismatch"),
+    (Reason::InvalidExactEvmMissingEip712Domain, "invalid_exact_evm_missing_eip712_domain"),
+    (Reason::InvalidExactEvmRecipientMismatch, "invalid_exact_evm_recipient_mismatch"),
+    (Reason::InvalidExactEvmSignature, "invalid_exact_evm_signature"),
+    (
+        Reason::InvalidExactEvmPayloadAuthorizationValueMismatch,
+        "invalid_exact_evm_payload_authorization_value_mismatch",
+    ),
+    (Reason::InvalidExactEvmInsufficientBalance, "invalid_exact_evm_insufficient_balance"),
+    (Reason::InvalidExactEvmEip3009NotSupported, "invalid_exact_evm_eip3009_not_supported"),
+    (Reason::InvalidExactEvmTransferEventMismatch, "invalid_exact_evm_transfer_event_mismatch"),
+    (Reason::AssetNotDeployedContract, "asset_not_deployed_contract"),
+    (Reason::Eip6492FactoryNotAllowed, "eip6492_factory_not_allowed"),
+    (Reason::UnsupportedPayloadType, "unsupported_payload_type"),
     (Reason::InvalidNetwork, "invalid_network"),
     (Reason::InvalidPayload, "invalid_payload"),
     (Reason::InvalidPaymentRequirements, "invalid_payment_requirements"),

@@ -1,0 +1,90 @@
+//! What a facilitator runs on: plain, validated values that whoever reads a file fills in.
+
+use std::time::Duration;
+
+use farebox_protocol::Network;
+use url::Url;
+
+use crate::evm::EvmAddress;
+use crate::networks::{NetworkRow, TokenRow};
+
+/// One network that payments are verified and settled on.
+///
+/// [`NetworkConfig::from_row`] fills in what the table knows; networks outside of the table are
+/// written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Which; an `eip155` one.
+    pub network: Network,
+    /// JSON-RPC endpoints over http or https, best first; the next one is asked where one fails.
+    pub rpc: Vec<Url>,
+    /// The tokens that are taken; payments in others are refused.
+    pub tokens: Vec<TokenConfig>,
+    /// The usual time from block to block; decides how often receipts are looked for.
+    pub block_time: Duration,
+    /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
+    pub confirmations: u32,
+    /// The least tip that is offered, in wei.
+    pub tip_floor_wei: u128,
+    /// The most that is paid for one unit of gas, in wei; above it settlements are not sent.
+    pub gas_price_cap_wei: u128,
+}
+
+/// An EIP-3009 token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// Its contract.
+    pub address: EvmAddress,
+    /// Atomic units are 10⁻ⁿ of it.
+    pub decimals: u8,
+    /// EIP-712 domain name: `extra.name`.
+    pub name: String,
+    /// EIP-712 domain version: `extra.version`.
+    pub version: String,
+}
+
+impl NetworkConfig {
+    /// How many times the usual price of gas is still paid, if nobody says otherwise.
+    const GAS_PRICE_HEADROOM: u128 = 200;
+    /// The most that is paid for gas on a network that nothing is known of: 10 000 gwei.
+    pub const GAS_PRICE_CAP_WEI: u128 = 10_000_000_000_000;
+
+    /// A network of the table with all its tokens, one confirmation, and room for dear days.
+    pub fn from_row(row: &NetworkRow, network: Network, rpc: Vec<Url>) -> Self {
+        Self {
+            network,
+            rpc,
+            tokens: row.tokens.iter().map(TokenConfig::from).collect(),
+            block_time: row.block_time,
+            confirmations: 1,
+            tip_floor_wei: row.tip_floor_wei,
+            gas_price_cap_wei: row.gas_price_wei.saturating_mul(Self::GAS_PRICE_HEADROOM),
+        }
+    }
+
+    /// A network that is not in the table, with one token and cautious assumptions.
+    pub fn outside_of_table(network: Network, rpc: Vec<Url>, token: TokenConfig) -> Self {
+        Self {
+            network,
+            rpc,
+            tokens: vec![token],
+            block_time: Duration::from_secs(2),
+            confirmations: 1,
+            tip_floor_wei: 0,
+            gas_price_cap_wei: Self::GAS_PRICE_CAP_WEI,
+        }
+    }
+}
+
+impl From<&TokenRow> for TokenConfig {
+    fn from(row: &TokenRow) -> Self {
+        // Every address of the table is parsed by its test.
+        let address = row.address.parse().unwrap_or(EvmAddress::from_bytes([0; 20]));
+        Self {
+            address,
+            decimals: row.decimals,
+            name: row.name.to_owned(),
+            version: row.version.to_owned(),
+        }
+    }
+}

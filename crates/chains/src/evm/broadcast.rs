@@ -1,0 +1,90 @@
+//! Getting one transaction on its way: a number, a signature, the nodes.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use tokio::sync::oneshot;
+
+use super::chain::Chain;
+use super::fees::{Fees, NoFees};
+use super::signers::Signer;
+use super::tracker::Fate;
+use super::transaction::Draft;
+use crate::rpc::{RpcError, Sent};
+
+/// How often another number is tried where somebody else uses the same account.
+const NONCE_TRIES: usize = 5;
+
+/// A transaction that is on its way, or may be.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    pub(crate) transaction: B256,
+    pub(crate) fate: oneshot::Receiver<Fate>,
+}
+
+/// Certainly nothing was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NotSent {
+    #[error("no signing key is configured, so nothing can be settled")]
+    NoSigner,
+    #[error("the number of the next transaction could not be learnt")]
+    Nonce(#[source] RpcError),
+    #[error(transparent)]
+    Fees(#[from] NoFees),
+    #[error("the transaction of signer {signer} was not taken: {error}")]
+    Refused {
+        signer: super::address::EvmAddress,
+        #[source]
+        error: RpcError,
+    },
+    #[error(
+        "the number of signer {0}'s next transaction is always taken; is its key in use elsewhere?"
+    )]
+    NonceTaken(super::address::EvmAddress),
+}
+
+impl Chain {
+    /// Signs a draft with the signer's next number and hands it to the nodes. `announce` learns the
+    /// hash before the bytes leave, and `None` if they certainly did not.
+    pub(crate) async fn depart(
+        &self,
+        signer: &Arc<Signer>,
+        draft: Draft,
+        fees: Fees,
+        announce: &(dyn Fn(Option<B256>) + Send + Sync),
+    ) -> Result<Departed, NotSent> {
+        for _ in 0..NONCE_TRIES {
+            let nonce = signer.nonces.take(self.rpc()).await.map_err(NotSent::Nonce)?;
+            let signed = draft.clone().sign(signer, nonce, fees);
+            let (transaction, raw) = (signed.hash, signed.raw.clone());
+            announce(Some(transaction));
+            let fate = self.tracker.watch(signed);
+            let sent = self.rpc().send_raw(&raw).await;
+            if let Sent::Unknown(error) = &sent {
+                tracing::warn!(%transaction, %error, "it may have been sent; watching for it");
+            }
+            if matches!(sent, Sent::Accepted | Sent::Unknown(_)) {
+                return Ok(Departed { transaction, fate });
+            }
+            self.tracker.forget(&transaction);
+            announce(None);
+            match sent {
+                Sent::NonceTaken(error) => {
+                    tracing::info!(nonce, %error, "another transaction has this number");
+                    signer.nonces.taken(nonce);
+                }
+                Sent::NonceTooHigh(error) => {
+                    tracing::info!(nonce, %error, "the node misses earlier numbers");
+                    signer.nonces.give_back(nonce);
+                    signer.nonces.doubt();
+                }
+                Sent::Refused(error) => {
+                    signer.nonces.give_back(nonce);
+                    return Err(NotSent::Refused { signer: signer.key.address(), error });
+                }
+                Sent::Accepted | Sent::Unknown(_) => {}
+            }
+        }
+        Err(NotSent::NonceTaken(signer.key.address()))
+    }
+}

@@ -1,0 +1,125 @@
+//! One EVM network: its nodes, its tokens, its signers, and what is on its way there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox_protocol::wire::PaymentRequirements;
+use farebox_protocol::{Network, Reason};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::address::EvmAddress;
+use super::check::Refusal;
+use super::fees::FeeOracle;
+use super::flights::Flights;
+use super::signers::{Signers, SigningKeys};
+use super::token::EvmToken;
+use super::tracker::{Tracker, TrackerParts};
+use crate::config::NetworkConfig;
+use crate::rpc::RpcClient;
+
+/// Bounds of how long a settlement is waited for.
+const WAIT_MIN: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_mins(1);
+/// And in blocks.
+const WAIT_BLOCKS: u32 = 10;
+/// Bounds of how long a price of gas is good.
+const FEES_MIN: Duration = Duration::from_millis(250);
+const FEES_MAX: Duration = Duration::from_secs(6);
+
+/// One network that payments are verified and settled on.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    config: NetworkConfig,
+    evm_id: u64,
+    rpc: RpcClient,
+    tokens: Vec<EvmToken>,
+    pub(super) signers: Arc<Signers>,
+    pub(super) fees: Arc<FeeOracle>,
+    pub(super) flights: Flights,
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Chain {
+    /// A network; `None` if it is not an `eip155` one. Its watcher runs on `tasks` until `stop`.
+    pub(crate) fn new(
+        config: NetworkConfig,
+        http: reqwest::Client,
+        keys: &SigningKeys,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Option<Arc<Self>> {
+        let chain_id = config.network.evm_chain_id()?;
+        let rpc = RpcClient::new(http, &config.rpc);
+        let token = |it: &_| EvmToken::new(config.network.clone(), Clone::clone(it));
+        let tokens = config.tokens.iter().filter_map(token).collect();
+        let signers = Arc::new(Signers::new(keys));
+        let keep = config.block_time.clamp(FEES_MIN, FEES_MAX);
+        let (floor, cap) = (config.tip_floor_wei, config.gas_price_cap_wei);
+        let fees = Arc::new(FeeOracle::new(rpc.clone(), keep, floor, cap));
+        let tracker = Arc::new(Tracker::new(TrackerParts {
+            rpc: rpc.clone(),
+            fees: Arc::clone(&fees),
+            signers: Arc::clone(&signers),
+            chain_id,
+            block_time: config.block_time,
+            confirmations: config.confirmations,
+        }));
+        tasks.spawn(Arc::clone(&tracker).run(stop.clone()));
+        let flights = Flights::default();
+        Some(Arc::new(Self {
+            config,
+            evm_id: chain_id,
+            rpc,
+            tokens,
+            signers,
+            fees,
+            flights,
+            tracker,
+            tasks,
+            stop,
+        }))
+    }
+
+    pub(crate) fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.config.network
+    }
+
+    pub(crate) fn chain_id(&self) -> u64 {
+        self.evm_id
+    }
+
+    pub(crate) fn rpc(&self) -> &RpcClient {
+        &self.rpc
+    }
+
+    pub(crate) fn tokens(&self) -> &[EvmToken] {
+        &self.tokens
+    }
+
+    /// The token that is demanded, if it is taken here.
+    pub(crate) fn token(&self, requirements: &PaymentRequirements) -> Result<&EvmToken, Refusal> {
+        let asset = requirements.asset.parse::<EvmAddress>().ok();
+        let token = self.tokens.iter().find(|it| Some(it.address()) == asset);
+        token.ok_or_else(|| Refusal {
+            reason: Reason::InvalidPaymentRequirements,
+            message: format!(
+                "expected the asset to be one of those taken on {}, found `{}`",
+                self.network(),
+                requirements.asset
+            ),
+            payer: None,
+        })
+    }
+
+    /// How long a settlement is waited for until its outcome is called unknown.
+    pub(crate) fn wait_bound(&self) -> Duration {
+        self.config.block_time.saturating_mul(WAIT_BLOCKS).clamp(WAIT_MIN, WAIT_MAX)
+    }
+}

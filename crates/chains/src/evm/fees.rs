@@ -1,0 +1,133 @@
+//! What gas costs now, asked once a block.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::rpc::{Answer, Call, RpcClient, RpcError, quantity};
+
+/// Prices for a transaction that should be in one of the next blocks, in wei for a unit of gas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fees {
+    /// What the next block burns.
+    pub(crate) base: u128,
+    /// `maxFeePerGas`: the base fee may double before the transaction waits.
+    pub(crate) max: u128,
+    /// `maxPriorityFeePerGas`.
+    pub(crate) tip: u128,
+}
+
+/// Gas cannot be bought.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NoFees {
+    #[error("the price of gas could not be learnt")]
+    Rpc(#[from] RpcError),
+    #[error("gas costs {price} wei, which is over the configured cap of {cap} wei")]
+    TooDear { price: u128, cap: u128 },
+}
+
+/// The prices of one network.
+#[derive(Debug)]
+pub(crate) struct FeeOracle {
+    rpc: RpcClient,
+    keep: Duration,
+    tip_floor: u128,
+    cap: u128,
+    last: Mutex<Option<(Instant, Fees)>>,
+}
+
+impl FeeOracle {
+    /// `keep`: how long a price is good, about one block.
+    pub(crate) fn new(rpc: RpcClient, keep: Duration, tip_floor: u128, cap: u128) -> Self {
+        Self { rpc, keep, tip_floor, cap, last: Mutex::default() }
+    }
+
+    pub(crate) async fn current(&self) -> Result<Fees, NoFees> {
+        let now = Instant::now();
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, fees)) = last
+            && now.duration_since(at) < self.keep
+        {
+            return Ok(fees);
+        }
+        let calls = [
+            Call::new("eth_feeHistory", json!(["0x5", "latest", [50]])),
+            Call::new("eth_maxPriorityFeePerGas", json!([])),
+            Call::new("eth_gasPrice", json!([])),
+        ];
+        let answers = self.rpc.batch(&calls).await?;
+        let fees = read(&answers, self.tip_floor, self.cap)?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, fees));
+        Ok(fees)
+    }
+}
+
+/// The prices out of what a node says. A node cannot make us pay more than the cap.
+fn read(answers: &[Answer], tip_floor: u128, cap: u128) -> Result<Fees, NoFees> {
+    let said = |index: usize| answers.get(index).and_then(|it| it.as_ref().ok());
+    let number = |value: &Value| quantity::<u128>(value).ok();
+    let history = said(0);
+    let next_base =
+        history.and_then(|it| it.get("baseFeePerGas")?.as_array()?.last()).and_then(number);
+    let gas_price = said(2).and_then(number);
+    let Some(base) = next_base.or(gas_price) else {
+        let method = "eth_feeHistory";
+        return Err(match answers.iter().find_map(|it| it.as_ref().err()) {
+            Some(error) => RpcError::Node { method, error: error.clone() }.into(),
+            None => RpcError::Garbage { host: "the node".into(), what: "no price of gas" }.into(),
+        });
+    };
+    let rewards = history.and_then(|it| it.get("reward")?.as_array());
+    let mut rewards: Vec<u128> =
+        rewards.into_iter().flatten().filter_map(|it| number(it.get(0)?)).collect();
+    rewards.sort_unstable();
+    let usual_tip = rewards.get(rewards.len() / 2).copied();
+    let tip = said(1).and_then(number).or(usual_tip).unwrap_or(0).max(tip_floor);
+    let price = base.saturating_add(tip);
+    if cap < price {
+        return Err(NoFees::TooDear { price, cap });
+    }
+    let max = base.saturating_mul(2).saturating_add(tip).min(cap);
+    Ok(Fees { base, max, tip: tip.min(max) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::NodeError;
+
+    fn refused() -> Answer {
+        Err(NodeError { code: -32601, message: "no such method".into(), data: None })
+    }
+
+    fn history(base: &str, rewards: &[&str]) -> Value {
+        let rewards: Vec<Value> = rewards.iter().map(|it| json!([it])).collect();
+        json!({"baseFeePerGas": ["0x1", base], "reward": rewards})
+    }
+
+    #[track_caller]
+    fn check(answers: [Answer; 3], expected: (u128, u128, u128)) {
+        let fees = read(&answers, 2, 1_000).unwrap();
+        assert_eq!((fees.base, fees.max, fees.tip), expected, "{answers:?}");
+    }
+
+    #[test]
+    fn prices() {
+        let price = || Ok(json!("0x20"));
+        check([Ok(history("0x10", &[])), Ok(json!("0x3")), price()], (16, 35, 3));
+        check([Ok(history("0x10", &["0x0", "0x9", "0x5"])), refused(), price()], (16, 37, 5));
+        check([Ok(history("0x10", &[])), refused(), price()], (16, 34, 2));
+        check([refused(), refused(), price()], (32, 66, 2));
+        check([Ok(history("0x384", &[])), Ok(json!("0x3")), price()], (900, 1000, 3));
+    }
+
+    #[test]
+    fn a_node_that_asks_for_too_much_gets_nothing() {
+        let answers = [Ok(history("0x10", &[])), Ok(json!("0xffffffff")), refused()];
+        assert!(matches!(read(&answers, 2, 1_000), Err(NoFees::TooDear { cap: 1_000, .. })));
+        let answers = [refused(), refused(), refused()];
+        assert!(matches!(read(&answers, 2, 1_000), Err(NoFees::Rpc(RpcError::Node { .. }))));
+    }
+}

@@ -1,0 +1,160 @@
+//! Payments that are being settled: one flight each, however many ask for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alloy_primitives::B256;
+use farebox_protocol::{PaymentId, Reason};
+use tokio::sync::watch;
+
+use super::check::ExactPayment;
+use super::payload::Authorization;
+use crate::facilitator::{FacilitatorError, SettleError, Settlement};
+
+/// The most payments that are being settled on one network at a time.
+const FLIGHTS_MAX: usize = 8_192;
+/// How many settlements are remembered, to answer repeats without asking the chain.
+const REMEMBERED_MAX: usize = 8_192;
+
+/// The payments of one network that are being settled, and those that were.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    flights: HashMap<PaymentId, Flight>,
+    settled: HashMap<PaymentId, (Authorization, Settlement)>,
+    order: VecDeque<PaymentId>,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    payment: ExactPayment,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a flight is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// The transaction that may move the money.
+    pub(crate) transaction: Option<B256>,
+    /// How it ended.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// How a flight ended; [`SettleError`] for several listeners.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Settled(Settlement),
+    Rejected { reason: Reason, message: String },
+    NotSent { context: String, source: Option<Arc<dyn Error + Send + Sync>> },
+    Unknown { transaction: Option<B256> },
+}
+
+/// What somebody who wants a payment settled has to do.
+#[derive(Debug)]
+pub(crate) enum Join {
+    /// Nothing: it was settled.
+    Settled(Settlement),
+    /// Fly, and tell by this; and listen.
+    Start(Pilot, watch::Receiver<Progress>),
+    /// Listen.
+    Follow(watch::Receiver<Progress>),
+    /// Another authorisation with the same nonce is on its way.
+    Conflict,
+    /// Come back later.
+    Full,
+}
+
+/// The one who flies.
+#[derive(Debug)]
+pub(crate) struct Pilot {
+    progress: watch::Sender<Progress>,
+}
+
+impl Flights {
+    pub(crate) fn join(&self, payment: &ExactPayment) -> Join {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((authorization, settlement)) = book.settled.get(&payment.id)
+            && *authorization == payment.authorization
+        {
+            return Join::Settled(settlement.clone());
+        }
+        if let Some(flight) = book.flights.get(&payment.id) {
+            let same = flight.payment.authorization == payment.authorization;
+            return if same { Join::Follow(flight.progress.clone()) } else { Join::Conflict };
+        }
+        if FLIGHTS_MAX <= book.flights.len() {
+            return Join::Full;
+        }
+        let (sender, receiver) = watch::channel(Progress::default());
+        let flight = Flight { payment: payment.clone(), progress: receiver.clone() };
+        book.flights.insert(payment.id, flight);
+        Join::Start(Pilot { progress: sender }, receiver)
+    }
+
+    /// The flight is over.
+    pub(crate) fn finish(&self, payment: &ExactPayment, pilot: &Pilot, outcome: Outcome) {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.flights.remove(&payment.id);
+        if let Outcome::Settled(settlement) = &outcome {
+            let row = (payment.authorization, settlement.clone());
+            if book.settled.insert(payment.id, row).is_none() {
+                book.order.push_back(payment.id);
+            }
+            if REMEMBERED_MAX < book.order.len()
+                && let Some(oldest) = book.order.pop_front()
+            {
+                book.settled.remove(&oldest);
+            }
+        }
+        drop(book);
+        pilot.progress.send_modify(|it| it.outcome = Some(outcome));
+    }
+}
+
+impl Pilot {
+    /// This transaction may move the money from now on; `None`: none does.
+    pub(crate) fn sent(&self, transaction: Option<B256>) {
+        self.progress.send_modify(|it| it.transaction = transaction);
+    }
+}
+
+impl Outcome {
+    pub(crate) fn not_sent(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::NotSent { context: error.to_string(), source: Some(Arc::new(error)) }
+    }
+
+    pub(crate) fn into_result(self) -> Result<Settlement, SettleError> {
+        match self {
+            Self::Settled(settlement) => Ok(settlement),
+            Self::Rejected { reason, message } => Err(SettleError::Rejected { reason, message }),
+            Self::NotSent { context, source } => {
+                let source =
+                    source.map(|it| -> Box<dyn Error + Send + Sync> { Box::new(Shared(it)) });
+                Err(SettleError::NotSent(FacilitatorError { context, source }))
+            }
+            Self::Unknown { transaction } => {
+                Err(SettleError::Unknown { transaction: transaction.map(|it| it.to_string()) })
+            }
+        }
+    }
+}
+
+/// An error that several listeners get.
+#[derive(Debug)]
+struct Shared(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}

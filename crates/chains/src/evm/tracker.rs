@@ -1,0 +1,183 @@
+//! One watcher for each network: it looks for the receipts of all transactions on their way, in one
+//! batch, as often as the block time makes sense, and sees to it that none is forgotten by the nodes.
+
+mod upkeep;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alloy_primitives::{B256, U256};
+use serde_json::json;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::fees::FeeOracle;
+use super::signers::Signers;
+use super::transaction::SignedTransaction;
+use crate::rpc::{Call, Receipt, RpcClient, RpcError, quantity};
+
+/// How often receipts are looked for: ten times a block, within these bounds.
+const POLL_MIN: Duration = Duration::from_millis(20);
+const POLL_MAX: Duration = Duration::from_millis(250);
+
+/// What became of a transaction.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It is in a block, as deep as configured.
+    Mined(Receipt),
+    /// Another transaction of the account took its number: it never will be.
+    Superseded,
+}
+
+/// Transactions on their way, and whoever waits for them.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    rpc: RpcClient,
+    fees: Arc<FeeOracle>,
+    signers: Arc<Signers>,
+    chain_id: u64,
+    block_time: Duration,
+    confirmations: u32,
+    items: Mutex<HashMap<B256, Item>>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// The transaction and its dearer replacements, all with one nonce.
+    versions: Vec<SignedTransaction>,
+    waiter: Option<oneshot::Sender<Fate>>,
+    /// Rounds of upkeep that it has seen.
+    rounds: u32,
+    /// Rounds in a row in which its nonce belonged to another transaction.
+    superseded: u32,
+}
+
+/// What a tracker is made of.
+pub(crate) struct TrackerParts {
+    pub(crate) rpc: RpcClient,
+    pub(crate) fees: Arc<FeeOracle>,
+    pub(crate) signers: Arc<Signers>,
+    pub(crate) chain_id: u64,
+    pub(crate) block_time: Duration,
+    pub(crate) confirmations: u32,
+}
+
+impl Tracker {
+    pub(crate) fn new(parts: TrackerParts) -> Self {
+        Self {
+            rpc: parts.rpc,
+            fees: parts.fees,
+            signers: parts.signers,
+            chain_id: parts.chain_id,
+            block_time: parts.block_time,
+            confirmations: parts.confirmations.max(1),
+            items: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// How long between two looks.
+    pub(crate) fn poll_interval(&self) -> Duration {
+        let tenth = self.block_time.checked_div(10).unwrap_or_default();
+        tenth.clamp(POLL_MIN, POLL_MAX)
+    }
+
+    /// Watches a transaction from before it is sent. The fate comes when it is certain.
+    pub(crate) fn watch(&self, transaction: SignedTransaction) -> oneshot::Receiver<Fate> {
+        let (waiter, fate) = oneshot::channel();
+        self.insert(transaction, Some(waiter));
+        fate
+    }
+
+    /// The transaction certainly was not sent.
+    pub(crate) fn forget(&self, transaction: &B256) {
+        self.with(|items| items.remove(transaction));
+    }
+
+    fn insert(&self, transaction: SignedTransaction, waiter: Option<oneshot::Sender<Fate>>) {
+        let hash = transaction.hash;
+        let item = Item { versions: vec![transaction], waiter, rounds: 0, superseded: 0 };
+        self.with(|items| items.insert(hash, item));
+        self.wake.notify_one();
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<B256, Item>) -> T) -> T {
+        act(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs until told to stop. Sleeps while nothing is on its way.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let _stopped = stop.run_until_cancelled_owned(self.look_for_ever()).await;
+    }
+
+    async fn look_for_ever(&self) {
+        let interval = self.poll_interval();
+        let mut last_upkeep = Instant::now();
+        loop {
+            if self.with(|items| items.is_empty()) {
+                self.wake.notified().await;
+                continue;
+            }
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "receipts could not be looked for");
+            }
+            if self.upkeep_interval() <= last_upkeep.elapsed() {
+                self.keep_up().await;
+                last_upkeep = Instant::now();
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    /// One look at every transaction on its way.
+    async fn look(&self) -> Result<(), RpcError> {
+        let hashes: Vec<(B256, B256)> = self.with(|items| {
+            let versions =
+                items.iter().flat_map(|(key, item)| item.versions.iter().map(|it| (*key, it.hash)));
+            versions.collect()
+        });
+        let mut calls = vec![Call::new("eth_blockNumber", json!([]))];
+        calls.extend(hashes.iter().map(|(_, hash)| receipt_call(hash)));
+        let mut answers = self.rpc.batch(&calls).await?.into_iter();
+        let head = match answers.next() {
+            Some(Ok(value)) => quantity::<U256>(&value)?,
+            Some(Err(error)) => return Err(RpcError::Node { method: "eth_blockNumber", error }),
+            None => return Ok(()),
+        };
+        for ((key, _), answer) in hashes.iter().zip(answers) {
+            let Ok(value) = answer else { continue };
+            if let Some(receipt) = Receipt::read(value)?
+                && is_deep(&receipt, head, self.confirmations)
+            {
+                self.resolve(key, Fate::Mined(receipt));
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, key: &B256, fate: Fate) {
+        let Some(item) = self.with(|items| items.remove(key)) else { return };
+        if let Some(version) = item.versions.first() {
+            match &fate {
+                Fate::Mined(_) => version.signer.nonces.landed(version.nonce()),
+                Fate::Superseded => version.signer.nonces.taken(version.nonce()),
+            }
+        }
+        if let Some(Err(fate)) = item.waiter.map(|it| it.send(fate)) {
+            tracing::debug!(?fate, "nobody waits for this transaction any more");
+        }
+    }
+}
+
+/// Whether a transaction has as many blocks on it as configured, its own counted.
+pub(crate) fn is_deep(receipt: &Receipt, head: U256, confirmations: u32) -> bool {
+    let blocks = head.saturating_add(U256::from(1)).saturating_sub(receipt.block_number);
+    U256::from(confirmations) <= blocks
+}
+
+pub(crate) fn receipt_call(hash: &B256) -> Call {
+    Call::new("eth_getTransactionReceipt", json!([hash]))
+}

@@ -1,0 +1,79 @@
+//! EIP-1559 transactions, built and signed.
+
+use std::sync::Arc;
+
+use alloy_consensus::{SignableTransaction, TxEip1559};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+
+use super::fees::Fees;
+use super::signers::Signer;
+
+/// What gas a transfer without data costs.
+const PLAIN_TRANSFER_GAS: u64 = 21_000;
+
+/// A signed transaction and what is needed to send it again, or at a higher price.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedTransaction {
+    pub(crate) hash: B256,
+    pub(crate) raw: Bytes,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) body: TxEip1559,
+}
+
+/// A call of a contract, or nothing at all.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) chain_id: u64,
+    pub(crate) to: Address,
+    pub(crate) input: Bytes,
+    pub(crate) gas: u64,
+}
+
+impl Draft {
+    /// A transfer of nothing to oneself: it only uses up a nonce.
+    pub(crate) fn filler(chain_id: u64, account: Address) -> Self {
+        Self { chain_id, to: account, input: Bytes::new(), gas: PLAIN_TRANSFER_GAS }
+    }
+
+    pub(crate) fn sign(self, signer: &Arc<Signer>, nonce: u64, fees: Fees) -> SignedTransaction {
+        let body = TxEip1559 {
+            chain_id: self.chain_id,
+            nonce,
+            gas_limit: self.gas,
+            max_fee_per_gas: fees.max,
+            max_priority_fee_per_gas: fees.tip,
+            to: TxKind::Call(self.to),
+            value: U256::ZERO,
+            access_list: alloy_eips::eip2930::AccessList::default(),
+            input: self.input,
+        };
+        sign(signer, body)
+    }
+}
+
+impl SignedTransaction {
+    pub(crate) fn nonce(&self) -> u64 {
+        self.body.nonce
+    }
+
+    /// The same at today's price, which must beat the old one by an eighth to replace it; `None`
+    /// if the old price is still enough.
+    pub(crate) fn dearer(&self, fees: Fees) -> Option<Self> {
+        if fees.base <= self.body.max_fee_per_gas {
+            return None;
+        }
+        let raised = |old: u128| old.saturating_add(old / 8).saturating_add(1);
+        let mut body = self.body.clone();
+        body.max_fee_per_gas = fees.max.max(raised(body.max_fee_per_gas));
+        body.max_priority_fee_per_gas = fees.tip.max(raised(body.max_priority_fee_per_gas));
+        Some(sign(&self.signer, body))
+    }
+}
+
+fn sign(signer: &Arc<Signer>, body: TxEip1559) -> SignedTransaction {
+    let signature = signer.key.sign_transaction(body.signature_hash());
+    let signed = body.clone().into_signed(signature);
+    let mut raw = Vec::new();
+    signed.eip2718_encode(&mut raw);
+    SignedTransaction { hash: *signed.hash(), raw: raw.into(), signer: Arc::clone(signer), body }
+}

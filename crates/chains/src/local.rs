@@ -1,0 +1,236 @@
+//! The facilitator in this process: it asks the chains itself and pays their gas.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use farebox_protocol::wire::{
+    Object, SettleRequest, SupportedKind, SupportedResponse, VerifyRequest, X402_VERSION,
+};
+use farebox_protocol::{Network, Reason, Timestamp};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::NetworkConfig;
+use crate::evm::{Chain, EvmAddress, EvmKey, Problem, SigningKeys};
+use crate::facilitator::{
+    Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
+};
+use crate::rpc::{RpcError, node_client};
+use crate::schemes::SCHEMES;
+
+/// Verifies and settles on every configured network.
+///
+/// One transaction is sent for each payment, however often and however concurrently it is asked
+/// for; what is on its way is remembered in memory until it is certain.
+#[derive(Clone, Debug)]
+pub struct LocalFacilitator {
+    chains: Chains,
+    signers: SigningKeys,
+}
+
+/// Looks payments up on the configured networks; has no keys and sends nothing.
+#[derive(Clone, Debug)]
+pub struct ChainReader(Chains);
+
+/// What cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is no HTTP client to ask nodes with.
+    #[error("the HTTP client for RPC endpoints could not be made")]
+    Http(#[source] reqwest::Error),
+    /// Payments are verified and settled on `eip155` networks only.
+    #[error("{0} is not an EVM network with a chain id")]
+    NotEvm(Network),
+    /// A network is configured twice.
+    #[error("{0} is configured twice")]
+    Twice(Network),
+    /// Nobody could be asked.
+    #[error("{0} has no RPC endpoint")]
+    NoEndpoint(Network),
+    /// Plain http or https is spoken with nodes.
+    #[error("{network}: an RPC endpoint must be an http or https URL, found `{found}:`")]
+    Scheme {
+        /// Whose.
+        network: Network,
+        /// What its URL begins with.
+        found: String,
+    },
+    /// Nothing could be settled.
+    #[error("a facilitator in this process needs at least one signing key")]
+    NoSigner,
+}
+
+#[derive(Clone, Debug)]
+struct Chains(Arc<[Arc<Chain>]>);
+
+impl LocalFacilitator {
+    /// A facilitator for these networks, whose gas these keys pay. Its watchers run on `tasks` until
+    /// `stop` is cancelled; settlements under way end as unknown then.
+    ///
+    /// The process must have a default TLS provider installed.
+    pub fn new(
+        networks: Vec<NetworkConfig>,
+        signers: Vec<EvmKey>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, SetupError> {
+        if signers.is_empty() {
+            return Err(SetupError::NoSigner);
+        }
+        let signers = SigningKeys::new(signers);
+        let chains = Chains::new(networks, &signers, tasks, stop)?;
+        Ok(Self { chains, signers })
+    }
+
+    /// Asks every network whether it is what the configuration says. Every problem is reported; any
+    /// of them is a reason not to start.
+    pub async fn check(&self) -> Vec<Problem> {
+        self.chains.check().await
+    }
+
+    /// The accounts that pay the gas.
+    pub fn signers(&self) -> Vec<EvmAddress> {
+        self.signers.addresses().collect()
+    }
+}
+
+impl ChainReader {
+    /// A reader of these networks; `tasks` and `stop` as for [`LocalFacilitator::new`].
+    pub fn new(
+        networks: Vec<NetworkConfig>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, SetupError> {
+        Chains::new(networks, &SigningKeys::new(Vec::new()), tasks, stop).map(Self)
+    }
+
+    /// As [`LocalFacilitator::check`].
+    pub async fn check(&self) -> Vec<Problem> {
+        self.0.check().await
+    }
+
+    /// What became of a payment, as its chain tells it; [`Lookup::CannotTell`] for other networks.
+    pub async fn lookup(&self, request: &SettleRequest) -> Result<Lookup, FacilitatorError> {
+        match self.0.of(request) {
+            Ok(chain) => {
+                chain.look_up(request).await.map_err(|error| asked(chain.network(), error))
+            }
+            Err(_) => Ok(Lookup::CannotTell),
+        }
+    }
+}
+
+impl Chains {
+    fn new(
+        networks: Vec<NetworkConfig>,
+        signers: &SigningKeys,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, SetupError> {
+        let http = node_client().map_err(SetupError::Http)?;
+        let mut chains: Vec<Arc<Chain>> = Vec::with_capacity(networks.len());
+        for config in networks {
+            let network = config.network.clone();
+            check_config(&config)?;
+            if chains.iter().any(|it| *it.network() == network) {
+                return Err(SetupError::Twice(network));
+            }
+            let chain = Chain::new(config, http.clone(), signers, tasks.clone(), stop.clone());
+            chains.push(chain.ok_or(SetupError::NotEvm(network))?);
+        }
+        Ok(Self(chains.into()))
+    }
+
+    async fn check(&self) -> Vec<Problem> {
+        let checks = self.0.iter().map(|chain| chain.check());
+        futures_util::future::join_all(checks).await.into_iter().flatten().collect()
+    }
+
+    /// The chain that a payment is on, or why it is refused.
+    fn of(&self, request: &VerifyRequest) -> Result<&Arc<Chain>, (Reason, String)> {
+        let requirements = request.payment_requirements.value();
+        let (scheme, network) = (&requirements.scheme, &requirements.network);
+        if !SCHEMES.iter().any(|it| it.name() == scheme) {
+            let message = format!("expected a scheme that is served here, found `{scheme}`");
+            return Err((Reason::UnsupportedScheme, message));
+        }
+        self.0.iter().find(|it| it.network() == network).ok_or_else(|| {
+            let message = format!("expected a network that is served here, found {network}");
+            (Reason::InvalidNetwork, message)
+        })
+    }
+}
+
+#[async_trait]
+impl Facilitator for LocalFacilitator {
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        now: Timestamp,
+    ) -> Result<Verification, FacilitatorError> {
+        match self.chains.of(request) {
+            Ok(chain) => {
+                chain.verify(request, now).await.map_err(|error| asked(chain.network(), error))
+            }
+            Err((reason, message)) => Ok(Verification::Invalid { reason, message, payer: None }),
+        }
+    }
+
+    async fn settle(
+        &self,
+        request: &SettleRequest,
+        now: Timestamp,
+    ) -> Result<Settlement, SettleError> {
+        match self.chains.of(request) {
+            Ok(chain) => chain.settle(request, now).await,
+            Err((reason, message)) => Err(SettleError::Rejected { reason, message }),
+        }
+    }
+
+    async fn lookup(
+        &self,
+        request: &SettleRequest,
+        _now: Timestamp,
+    ) -> Result<Lookup, FacilitatorError> {
+        match self.chains.of(request) {
+            Ok(chain) => {
+                chain.look_up(request).await.map_err(|error| asked(chain.network(), error))
+            }
+            Err((reason, _)) => Ok(Lookup::Dead { reason }),
+        }
+    }
+
+    async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
+        let kinds = self.chains.0.iter().flat_map(|chain| {
+            let schemes = SCHEMES.iter().filter(|it| it.namespace() == chain.network().namespace());
+            schemes.map(|scheme| SupportedKind {
+                x402_version: X402_VERSION,
+                scheme: scheme.name().to_owned(),
+                network: chain.network().to_string(),
+                extra: None,
+                rest: Object::new(),
+            })
+        });
+        let addresses = self.signers.addresses().map(|it| Value::String(it.to_string())).collect();
+        let mut signers = Object::new();
+        signers.insert("eip155:*".to_owned(), Value::Array(addresses));
+        let kinds = kinds.collect();
+        Ok(SupportedResponse { kinds, extensions: Vec::new(), signers, rest: Object::new() })
+    }
+}
+
+fn check_config(config: &NetworkConfig) -> Result<(), SetupError> {
+    let network = config.network.clone();
+    if config.rpc.is_empty() {
+        return Err(SetupError::NoEndpoint(network));
+    }
+    match config.rpc.iter().find(|it| !matches!(it.scheme(), "http" | "https")) {
+        Some(url) => Err(SetupError::Scheme { network, found: url.scheme().to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn asked(network: &Network, error: RpcError) -> FacilitatorError {
+    FacilitatorError { context: format!("{network} by JSON-RPC"), source: Some(Box::new(error)) }
+}
