@@ -1,0 +1,191 @@
+//! The facilitator over HTTP: `POST /verify`, `POST /settle`, `GET /supported` (x402 v2 §7).
+//!
+//! A payment that is refused is an answer like any other: HTTP 200 with `isValid: false` or
+//! `success: false`, which is what the official servers read. Other statuses say that there is no
+//! answer: 400 for a body that is not understood, 503 for a chain that cannot be asked.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use farebox_chains::{
+    Facilitator, SettleError, settlement_response, verify_failure_response, verify_response,
+};
+use farebox_protocol::Reason;
+use farebox_protocol::wire::VerifyRequest;
+use http::{StatusCode, header};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+
+/// The longest body that is read; payments are a few kilobytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// What a client is told to wait when the chain cannot be asked, in seconds.
+const RETRY_AFTER_SECONDS: &str = "2";
+
+#[derive(Clone, Debug)]
+struct Api {
+    facilitator: Arc<dyn Facilitator>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The three endpoints, to be served alone or beside a gateway.
+pub fn facilitator_router(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Clock>) -> Router {
+    Router::new()
+        .route("/verify", post(verify))
+        .route("/settle", post(settle))
+        .route("/supported", get(supported))
+        .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Api { facilitator, clock })
+}
+
+/// A facilitator that listens on a port of its own. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct FacilitatorServer {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl FacilitatorServer {
+    /// Listens at `address`; port 0 picks a free one.
+    pub async fn start(
+        address: SocketAddr,
+        facilitator: Arc<dyn Facilitator>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let router = facilitator_router(facilitator, clock);
+        let stopped = stop.clone().cancelled_owned();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the facilitator stopped");
+            }
+        });
+        tasks.close();
+        Ok(Self { address, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new requests and finishes the running ones, at most for `drain`. A settlement that
+    /// is cut off is on its way all the same; the same request finds it later.
+    pub async fn shutdown(self, drain: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!("shutdown cut off what was running");
+        }
+    }
+}
+
+impl Drop for FacilitatorServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn verify(State(api): State<Api>, body: Bytes) -> Response {
+    let request = match parse(&body) {
+        Ok(request) => request,
+        Err(refusal) => return refusal.answer("isValid", "invalidReason", "invalidMessage"),
+    };
+    match api.facilitator.verify(&request, api.clock.now()).await {
+        Ok(verification) => Json(verify_response(&verification)).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, source = ?error.source, "payment could not be verified");
+            unavailable(Json(verify_failure_response(&error)))
+        }
+    }
+}
+
+async fn settle(State(api): State<Api>, body: Bytes) -> Response {
+    let request = match parse(&body) {
+        Ok(request) => request,
+        Err(refusal) => return refusal.answer("success", "errorReason", "errorMessage"),
+    };
+    let result = api.facilitator.settle(&request, api.clock.now()).await;
+    let answer = Json(settlement_response(&request, &result));
+    match result {
+        Err(SettleError::NotSent(error)) => {
+            tracing::warn!(%error, source = ?error.source, "payment could not be settled");
+            unavailable(answer)
+        }
+        Ok(_) | Err(SettleError::Rejected { .. } | SettleError::Unknown { .. }) => {
+            answer.into_response()
+        }
+    }
+}
+
+async fn supported(State(api): State<Api>) -> Response {
+    match api.facilitator.supported().await {
+        Ok(supported) => Json(supported).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, source = ?error.source, "supported kinds are not known");
+            unavailable(Json(json!({ "error": error.to_string() })))
+        }
+    }
+}
+
+fn unavailable(answer: impl IntoResponse) -> Response {
+    let retry = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, answer).into_response()
+}
+
+/// A body that is not a request of this protocol version.
+struct Refusal {
+    status: StatusCode,
+    reason: Reason,
+    message: String,
+}
+
+impl Refusal {
+    /// In the form of the endpoint's own answers, so that a server can read the reason.
+    fn answer(self, verdict: &str, reason: &str, message: &str) -> Response {
+        let mut body = json!({ verdict: false, reason: self.reason, message: self.message });
+        if let (true, Some(body)) = (verdict == "success", body.as_object_mut()) {
+            body.insert("transaction".to_owned(), json!(""));
+            body.insert("network".to_owned(), json!(""));
+        }
+        (self.status, Json(body)).into_response()
+    }
+}
+
+fn parse(body: &[u8]) -> Result<VerifyRequest, Refusal> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        x402_version: u32,
+    }
+    let malformed = |error: serde_json::Error| Refusal {
+        status: StatusCode::BAD_REQUEST,
+        reason: Reason::InvalidPayload,
+        message: format!("expected {{x402Version, paymentPayload, paymentRequirements}}: {error}"),
+    };
+    // The version first: another version's body has another shape and deserves a better answer.
+    let version: Version = serde_json::from_slice(body).map_err(malformed)?;
+    if version.x402_version != farebox_protocol::wire::X402_VERSION {
+        return Err(Refusal {
+            status: StatusCode::OK,
+            reason: Reason::InvalidX402Version,
+            message: format!("expected x402Version 2, got {}", version.x402_version),
+        });
+    }
+    serde_json::from_slice(body).map_err(malformed)
+}

@@ -1,0 +1,297 @@
+//! The worker that makes captured payments final, and the way a request waits for its own.
+//!
+//! Every settlement goes through the ledger's queue: leased durably, tried, resolved durably. There
+//! is no other path to the chain, so a payment cannot be settled from two places.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use farebox_chains::{Facilitator, Lookup, SettleError};
+use farebox_protocol::wire::X402_VERSION;
+use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
+use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+
+/// Settlements under way at one time.
+const IN_FLIGHT_MAX: usize = 64;
+/// The first pause after a settlement that was not sent or not answered; doubles from there.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How long the worker rests when the ledger cannot be read.
+const LEDGER_REST: Duration = Duration::from_secs(1);
+
+/// What a request is told of its own settlement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The money moved.
+    Landed {
+        /// In this transaction.
+        transaction: String,
+        /// So much.
+        charge: Amount,
+    },
+    /// It will not move.
+    Rejected {
+        /// The specified `errorReason`.
+        reason: String,
+    },
+    /// Not known yet. Never to be treated as a failure.
+    Pending,
+}
+
+/// Settles captured payments in the background, or while a request waits.
+#[derive(Debug)]
+pub struct Settler {
+    ledger: Arc<dyn Ledger>,
+    facilitator: Arc<dyn Facilitator>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
+    slots: Arc<Semaphore>,
+    wake: Notify,
+    tasks: TaskTracker,
+    waiting: Mutex<HashMap<PaymentId, oneshot::Sender<Settled>>>,
+}
+
+impl Settler {
+    /// A settler that runs its work on `tasks`; [`Settler::run`] has to be started besides.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        facilitator: Arc<dyn Facilitator>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<Entropy>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ledger,
+            facilitator,
+            clock,
+            entropy,
+            slots: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            wake: Notify::new(),
+            tasks,
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Tells the worker that something was captured.
+    pub fn kick(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Settles one captured payment ahead of the queue and waits for it, at most `wait`. The
+    /// settlement goes on when the wait ends; if it then lands, the payment is owed back, because
+    /// its answer was withheld.
+    pub async fn settle_now(self: &Arc<Self>, id: PaymentId, wait: Duration) -> Settled {
+        let (sender, mut receiver) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        let deadline = self.clock.now().plus(wait);
+        match self.ledger.lease_jobs(Some(id), 1, self.clock.now()).await {
+            Ok(jobs) => jobs.into_iter().for_each(|job| self.start(job)),
+            Err(error) => {
+                tracing::warn!(payment.id = %id, %error, "settlement could not be leased")
+            }
+        }
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut receiver => outcome.ok(),
+            () = self.clock.sleep_until(deadline) => {
+                receiver.close();
+                receiver.try_recv().ok()
+            }
+        };
+        self.waiting().remove(&id);
+        outcome.unwrap_or(Settled::Pending)
+    }
+
+    /// The worker: settles whatever is due until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let rest = self.start_due_jobs().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = self.clock.sleep_until(rest) => {}
+            }
+        }
+    }
+
+    /// Starts as many due settlements as there are free slots; returns when to look again.
+    async fn start_due_jobs(self: &Arc<Self>) -> Timestamp {
+        let now = self.clock.now();
+        let free = self.slots.available_permits();
+        let started = match self.ledger.lease_jobs(None, free, now).await {
+            Ok(jobs) => jobs.into_iter().map(|job| self.start(job)).count(),
+            Err(error) => {
+                tracing::warn!(%error, "due settlements could not be read");
+                return now.plus(LEDGER_REST);
+            }
+        };
+        if 0 < started {
+            // There may be more; a finished settlement wakes the worker as well.
+            return now.plus(Duration::from_millis(10));
+        }
+        match self.ledger.next_due().await {
+            // All slots taken: one that ends will wake the worker.
+            Ok(Some(_)) if free == 0 => now.plus(BACKOFF_MAX),
+            Ok(Some(due)) => due.max(now.plus(Duration::from_millis(10))),
+            Ok(None) => now.plus(BACKOFF_MAX),
+            Err(_) => now.plus(LEDGER_REST),
+        }
+    }
+
+    fn start(self: &Arc<Self>, job: Job) {
+        let settler = Arc::clone(self);
+        // A request's own settlement does not wait for a slot; the queue's were counted above.
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        self.tasks.spawn(async move {
+            settler.finish(job).await;
+            drop(slot);
+            settler.kick();
+        });
+    }
+
+    async fn finish(&self, job: Job) {
+        let id = job.terms.id;
+        let resolution = self.attempt(&job).await;
+        let now = self.clock.now();
+        if let Err(error) = self.record(id, &resolution, now).await {
+            // Still leased: recovery at the next start looks it up.
+            tracing::error!(payment.id = %id, %error, "settlement outcome could not be recorded");
+            return;
+        }
+        tracing::info!(
+            payment.id = %id,
+            route = %job.terms.route,
+            network = %job.terms.asset.network(),
+            scheme = %job.terms.scheme,
+            amount_units = %job.charge,
+            outcome = ?resolution,
+            "settlement"
+        );
+        let told = match &resolution {
+            Resolution::Settled { transaction } => {
+                Settled::Landed { transaction: transaction.clone(), charge: job.charge }
+            }
+            Resolution::Rejected { reason } => Settled::Rejected { reason: reason.clone() },
+            // Whoever waits may as well wait for the next try.
+            Resolution::NotSent { .. } | Resolution::Unknown { .. } => return,
+        };
+        let landed = matches!(told, Settled::Landed { .. });
+        let heard = self.waiting().remove(&id).is_some_and(|it| it.send(told).is_ok());
+        if landed && !heard && job.answer == AnswerMark::Withheld {
+            let why = "settled_unanswered";
+            if let Err(error) = self.ledger.owe_refund(id, why, now).await {
+                tracing::error!(payment.id = %id, %error, "refund owed could not be recorded");
+            }
+        }
+    }
+
+    /// Records an outcome, again if the first try's own outcome is unknown: recording is idempotent.
+    async fn record(
+        &self,
+        id: PaymentId,
+        resolution: &Resolution,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut last = Ok(());
+        for attempt in 0..5 {
+            last = self.ledger.resolve_job(id, resolution.clone(), now).await.map(drop);
+            match &last {
+                Ok(()) | Err(StoreError::Illegal(_) | StoreError::Corrupt(_)) => return last,
+                Err(
+                    StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Fenced(_),
+                ) => {}
+            }
+            self.clock.sleep_until(self.retry_at(attempt)).await;
+        }
+        last
+    }
+
+    async fn attempt(&self, job: &Job) -> Resolution {
+        let request = match request(job) {
+            Ok(request) => request,
+            Err(error) => {
+                // What was admitted cannot be read back: nothing can be settled with it.
+                tracing::error!(payment.id = %job.terms.id, %error, "stored payment is unreadable");
+                return Resolution::Rejected { reason: "invalid_payload".to_owned() };
+            }
+        };
+        if job.may_have_been_sent {
+            if let Some(known) = self.look_up(job, &request).await {
+                return known;
+            }
+        }
+        match self.facilitator.settle(&request, self.clock.now()).await {
+            Ok(settlement) => Resolution::Settled { transaction: settlement.transaction },
+            Err(SettleError::Rejected { reason, message }) => {
+                tracing::warn!(payment.id = %job.terms.id, %reason, message, "settlement rejected");
+                Resolution::Rejected { reason: reason.to_string() }
+            }
+            Err(SettleError::NotSent(error)) => {
+                tracing::warn!(payment.id = %job.terms.id, %error, "settlement not sent");
+                Resolution::NotSent { retry_at: self.retry_at(job.attempts) }
+            }
+            Err(SettleError::Unknown { transaction }) => {
+                Resolution::Unknown { transaction, retry_at: self.retry_at(job.attempts) }
+            }
+        }
+    }
+
+    /// What the chain says of a settlement that may have been sent, or `None` where sending (the
+    /// same authorisation, which its nonce makes single-use) is the way to find out.
+    async fn look_up(&self, job: &Job, request: &SettleRequest) -> Option<Resolution> {
+        let retry_at = self.retry_at(job.attempts);
+        match self.facilitator.lookup(request, self.clock.now()).await {
+            Ok(Lookup::Landed(settlement)) => {
+                Some(Resolution::Settled { transaction: settlement.transaction })
+            }
+            Ok(Lookup::Dead { reason }) => {
+                Some(Resolution::Rejected { reason: reason.to_string() })
+            }
+            // The payer got nothing: the settlement is not sent again, but an earlier one may
+            // still land, so the payment stays unknown until its authorisation expires.
+            Ok(Lookup::Open) if job.answer == AnswerMark::Withheld => {
+                Some(Resolution::Unknown { transaction: None, retry_at })
+            }
+            Ok(Lookup::Open | Lookup::CannotTell) => None,
+            Err(error) => {
+                tracing::warn!(payment.id = %job.terms.id, %error, "settlement not looked up");
+                Some(Resolution::Unknown { transaction: None, retry_at })
+            }
+        }
+    }
+
+    /// Exponential backoff, the second half of each pause random.
+    fn retry_at(&self, attempts: u32) -> Timestamp {
+        let factor = 1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX);
+        let pause = BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX);
+        let half = pause / 2;
+        let jitter = self.entropy.below(u64::try_from(half.as_millis()).unwrap_or(u64::MAX));
+        self.clock.now().plus(half).plus(Duration::from_millis(jitter))
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, oneshot::Sender<Settled>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The facilitator's request: the client's payload as it came, our requirements at the charge.
+fn request(job: &Job) -> Result<SettleRequest, serde_json::Error> {
+    let payment_payload: Raw<PaymentPayload> = serde_json::from_str(&job.terms.payload)?;
+    let mut payment_requirements: Raw<PaymentRequirements> =
+        serde_json::from_str(&job.terms.requirements)?;
+    if payment_requirements.value().amount != job.charge {
+        let at_charge =
+            PaymentRequirements { amount: job.charge, ..payment_requirements.value().clone() };
+        payment_requirements = Raw::new(at_charge)?;
+    }
+    Ok(SettleRequest { x402_version: X402_VERSION, payment_payload, payment_requirements })
+}
