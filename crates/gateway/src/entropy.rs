@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Random numbers that need not be secret: salts that must differ, jitter that must spread.
 ///
-/// Seeded once by the operating system; each draw is a step of SplitMix64 (Steele, Lea, Flood
+/// Seeded once by the operating system; each draw is a step of `SplitMix64` (Steele, Lea, Flood
 /// 2014), so a draw costs nanoseconds and no system call. Secrets are drawn by the store.
 #[derive(Debug)]
 pub struct Entropy(AtomicU64);

@@ -24,7 +24,7 @@ const IN_FLIGHT_MAX: usize = 64;
 /// The first pause after a settlement that was not sent or not answered; doubles from there.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest pause.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// How long the worker rests when the ledger cannot be read.
 const LEDGER_REST: Duration = Duration::from_secs(1);
 
@@ -94,7 +94,11 @@ impl Settler {
         self.waiting().insert(id, sender);
         let deadline = self.clock.now().plus(wait);
         match self.ledger.lease_jobs(Some(id), 1, self.clock.now()).await {
-            Ok(jobs) => jobs.into_iter().for_each(|job| self.start(job)),
+            Ok(jobs) => {
+                for job in jobs {
+                    self.start(job);
+                }
+            }
             Err(error) => {
                 tracing::warn!(payment.id = %id, %error, "settlement could not be leased")
             }
@@ -224,10 +228,10 @@ impl Settler {
                 return Resolution::Rejected { reason: "invalid_payload".to_owned() };
             }
         };
-        if job.may_have_been_sent {
-            if let Some(known) = self.look_up(job, &request).await {
-                return known;
-            }
+        if job.may_have_been_sent
+            && let Some(known) = self.look_up(job, &request).await
+        {
+            return known;
         }
         match self.facilitator.settle(&request, self.clock.now()).await {
             Ok(settlement) => Resolution::Settled { transaction: settlement.transaction },
@@ -273,9 +277,9 @@ impl Settler {
     fn retry_at(&self, attempts: u32) -> Timestamp {
         let factor = 1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX);
         let pause = BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX);
-        let half = pause / 2;
-        let jitter = self.entropy.below(u64::try_from(half.as_millis()).unwrap_or(u64::MAX));
-        self.clock.now().plus(half).plus(Duration::from_millis(jitter))
+        let half = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) / 2;
+        let jitter = self.entropy.below(half);
+        self.clock.now().plus(Duration::from_millis(half.saturating_add(jitter)))
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, oneshot::Sender<Settled>>> {
