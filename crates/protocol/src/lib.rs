@@ -7,6 +7,7 @@
 pub mod header;
 pub mod wire;
 
+mod accept;
 mod amount;
 mod asset;
 mod digest;
@@ -16,6 +17,7 @@ mod reason;
 mod seal;
 mod timestamp;
 
+pub use crate::accept::{AcceptedField, Altered, accepted_matches};
 pub use crate::amount::{Amount, BadAmount, OutOfRange};
 pub use crate::asset::{Asset, BadAsset};
 pub use crate::digest::{Digest, DigestBuilder};

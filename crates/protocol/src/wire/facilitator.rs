@@ -1,6 +1,7 @@
 //! What server and facilitator say to each other (§7).
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Object, PaymentPayload, PaymentRequirements, Raw};
 use crate::amount::Amount;
@@ -61,8 +62,13 @@ pub struct SettlementResponse {
     pub transaction: String,
     /// Where.
     pub network: Network,
-    /// What was moved; `upto` must say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What was moved; `upto` must say it. Answers to vouchers, which move nothing by themselves,
+    /// write an empty text, which reads as none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "amount_or_empty"
+    )]
     pub amount: Option<Amount>,
     /// Answers of protocol extensions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +76,13 @@ pub struct SettlementResponse {
     /// Fields that this program does not know.
     #[serde(flatten)]
     pub rest: Object,
+}
+
+/// An amount; nothing for `null` and for an empty text.
+fn amount_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let text = text.filter(|it| !it.is_empty());
+    text.map(|it| it.parse().map_err(D::Error::custom)).transpose()
 }
 
 /// The answer of `GET /supported`.

@@ -63,7 +63,8 @@ pub struct PaymentRequirements {
     /// that never ends when it meets a string.
     pub max_timeout_seconds: u64,
     /// What the scheme needs besides: for EIP-3009 the token's EIP-712 `name` and `version`.
-    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    /// Written even if empty, as the official servers do.
+    #[serde(default)]
     pub extra: Object,
     /// Fields that this program does not know.
     #[serde(flatten)]
