@@ -11,6 +11,6 @@ pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
     Resolution, SettleMode, StoreError, StoredPayment, Terms,
 };
-pub use crate::sqlite::{
-    CheckReport, OpenError, Problem, SqliteLedger, SqliteOptions, Total, WriterCounts,
-};
+pub use crate::sqlite::check::{CheckReport, Problem, Total};
+pub use crate::sqlite::open::OpenError;
+pub use crate::sqlite::{SqliteLedger, SqliteOptions, WriterCounts};

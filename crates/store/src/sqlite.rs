@@ -4,11 +4,11 @@
 //! with read-only connections ([`reader`]). The life cycle is [`farebox_billing::Payment::on`]; the
 //! rules around it are in [`holds`], [`settlements`] and [`recovery`], the file in [`open`].
 
-mod check;
+pub(crate) mod check;
 mod fault;
 mod holds;
 mod journal;
-mod open;
+pub(crate) mod open;
 mod reader;
 mod recovery;
 mod row;
@@ -31,12 +31,11 @@ use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
     StoreError, StoredPayment,
 };
-pub use crate::sqlite::check::{CheckReport, Problem, Total};
+use crate::sqlite::check::{CheckReport, Total};
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::holds::{Charge, HoldName};
-pub use crate::sqlite::open::OpenError;
+use crate::sqlite::open::OpenError;
 use crate::sqlite::reader::{ConnectReadOnly, Readers};
-use crate::sqlite::row::Row;
 use crate::sqlite::work::Asked;
 use crate::sqlite::writer::{Batching, Writer};
 
@@ -236,8 +235,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn lookup(&self, id: PaymentId) -> Result<Option<StoredPayment>, StoreError> {
-        let found = self.readers.query(move |it| row::find(it, id)).await?;
-        Ok(found.map(Row::into_stored))
+        self.readers.query(move |it| row::find_stored(it, id)).await
     }
 
     async fn list(
@@ -280,11 +278,10 @@ fn list(
             seq
         }
     };
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM payments WHERE ?1 < seq ORDER BY seq LIMIT ?2")?;
+    let mut statement = connection.prepare_cached(include_str!("sqlite/sql/list.sql"))?;
     let limit = i64::try_from(max).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![start, limit], Row::read)?;
-    Ok(rows.map(|it| it.map(Row::into_stored)).collect::<Result<_, _>>()?)
+    let rows = statement.query_map(params![start, limit], row::read_stored)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// See [`Ledger::secret`].

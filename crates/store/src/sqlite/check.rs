@@ -81,7 +81,12 @@ impl fmt::Display for Problem {
 }
 
 /// Each rule that one query checks: the query finds what breaks it.
-const RULES: [(&str, &str); 4] = [
+const RULES: [(&str, &str); 5] = [
+    (
+        "has no terms",
+        "SELECT id FROM payments AS p WHERE NOT EXISTS
+            (SELECT 1 FROM terms AS t WHERE t.seq = p.seq)",
+    ),
     (
         "charged without exactly one settlement in the queue",
         "SELECT id FROM payments AS p WHERE charge IS NOT NULL AND 1 <>
@@ -248,12 +253,12 @@ impl Replay {
 pub(super) fn totals(connection: &Connection) -> Done<Vec<Total>> {
     let mut totals = BTreeMap::new();
     let mut statement = connection.prepare("SELECT * FROM payments")?;
-    for row in statement.query_map([], Row::read)? {
-        let row = row?;
+    let mut rows = statement.query([])?;
+    while let Some(it) = rows.next()? {
+        let (asset, row) = (row::asset(it)?, Row::read(it)?);
         let state = row.state.name();
-        let key = (row.terms.asset.clone(), state);
-        let total = totals.entry(key).or_insert_with(|| Total {
-            asset: row.terms.asset.clone(),
+        let total = totals.entry((asset.clone(), state)).or_insert_with(|| Total {
+            asset,
             state,
             payments: 0,
             units: Amount::ZERO,

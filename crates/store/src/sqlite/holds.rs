@@ -9,7 +9,7 @@ use crate::port::{
 };
 use crate::sqlite::fault::Done;
 use crate::sqlite::journal::{self, Entry};
-use crate::sqlite::row::{Row, Waits, amount, bad, existing, find};
+use crate::sqlite::row::{Row, Waits, amount, bad, existing, find, stored};
 use crate::sqlite::settlements;
 
 /// A hold's row and generation without the evidence: the writer itself resolves with it what
@@ -35,7 +35,7 @@ pub(super) fn admit(connection: &Connection, admit: &Admit) -> Done<Admitted> {
         Some(row) if may_be_held_again(&row, terms) => {
             (row.generation.saturating_add(1), row.admitted_at)
         }
-        Some(row) => return Ok(Admitted::Refused(refusal(row, terms))),
+        Some(row) => return Ok(Admitted::Refused(refusal(connection, &row, terms)?)),
     };
     if let Some(limit) = admit.exposure_limit {
         let open = exposure(connection, terms)?;
@@ -44,7 +44,9 @@ pub(super) fn admit(connection: &Connection, admit: &Admit) -> Done<Admitted> {
         }
     }
     let row = Row {
-        terms: terms.clone(),
+        id: terms.id,
+        fingerprint: terms.fingerprint,
+        settle: terms.settle,
         generation,
         state: Payment::Held { limit: terms.limit },
         answer: AnswerMark::Withheld,
@@ -53,21 +55,22 @@ pub(super) fn admit(connection: &Connection, admit: &Admit) -> Done<Admitted> {
         admitted_at,
         changed_at: admit.now,
     };
-    row.hold(connection)?;
+    row.hold(connection, terms)?;
     journal::append(connection, terms.id, &Entry::Admitted(terms.limit), admit.now)?;
     Ok(Admitted::New(Hold::new(terms.id, terms.limit, generation)))
 }
 
 fn may_be_held_again(row: &Row, terms: &Terms) -> bool {
-    matches!(row.state, Payment::Released { .. }) && row.terms.fingerprint == terms.fingerprint
+    matches!(row.state, Payment::Released { .. }) && row.fingerprint == terms.fingerprint
 }
 
-fn refusal(row: Row, terms: &Terms) -> Refusal {
-    let same_request = row.terms.fingerprint == terms.fingerprint;
+fn refusal(connection: &Connection, row: &Row, terms: &Terms) -> Done<Refusal> {
+    let same_request = row.fingerprint == terms.fingerprint;
     if same_request && is_held(&row.state) {
-        return Refusal::InProgress;
+        return Ok(Refusal::InProgress);
     }
-    Refusal::AlreadyUsed { same_request, payment: Box::new(row.into_stored()) }
+    let payment = Box::new(stored(connection, row.id)?);
+    Ok(Refusal::AlreadyUsed { same_request, payment })
 }
 
 /// Σ open of a payer in an asset; saturates, which no limit admits.
@@ -140,7 +143,7 @@ pub(super) fn capture(
         return Ok(Captured::new(hold.id, charge.units));
     }
     let row = current(connection, hold)?;
-    if matches!(row.state, Payment::Held { .. }) && row.terms.settle != SettleMode::Before {
+    if matches!(row.state, Payment::Held { .. }) && row.settle != SettleMode::Before {
         // Nothing is owed for an upstream that was never called.
         let event = Box::new(Event::Priced(charge.units));
         return Err(farebox_billing::Illegal { state: Box::new(row.state), event }.into());
@@ -165,7 +168,7 @@ pub(super) fn capture_row(
     }
     row.save(connection)?;
     settlements::queue(connection, &row, now)?;
-    Ok(Captured::new(row.id(), charge.units))
+    Ok(Captured::new(row.id, charge.units))
 }
 
 /// What was charged, in every state that follows a capture.

@@ -11,11 +11,13 @@ use crate::port::{AnswerMark, SettleMode, StoredPayment, Terms};
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::journal::{self, Entry};
 
-/// A row of `payments`.
+/// What can change of a payment, and what decides how: a row of `payments` without its terms.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    pub(super) terms: Terms,
+    pub(super) id: PaymentId,
+    pub(super) fingerprint: Digest,
     pub(super) generation: u64,
+    pub(super) settle: SettleMode,
     pub(super) state: Payment,
     pub(super) answer: AnswerMark,
     pub(super) waits: Waits,
@@ -125,7 +127,9 @@ impl Row {
     /// From a `SELECT *`.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            terms: terms(row)?,
+            id: id(row, "id")?,
+            fingerprint: Digest::from_bytes(row.get("fingerprint")?),
+            settle: word(row, "settle", SettleMode::parse)?,
             generation: unsigned(row, "generation")?,
             state: state(row)?,
             answer: word(row, "answer", parse_mark)?,
@@ -134,11 +138,6 @@ impl Row {
             admitted_at: time(row, "admitted_at")?,
             changed_at: time(row, "changed_at")?,
         })
-    }
-
-    /// Whose row this is.
-    pub(super) fn id(&self) -> PaymentId {
-        self.terms.id
     }
 
     /// Takes one step of the life cycle, and journals it.
@@ -150,7 +149,7 @@ impl Row {
     ) -> Done<()> {
         self.state = self.state.clone().on(event.clone())?;
         self.changed_at = now;
-        journal::append(connection, self.id(), &Entry::Stepped(event), now)
+        journal::append(connection, self.id, &Entry::Stepped(event), now)
     }
 
     /// Raises the mark; it never falls.
@@ -168,7 +167,7 @@ impl Row {
         if mark == AnswerMark::Sent {
             self.waits = Waits::No;
         }
-        journal::append(connection, self.id(), &Entry::Answered(mark), now)
+        journal::append(connection, self.id, &Entry::Answered(mark), now)
     }
 
     /// Books that it is owed back; the first reason stands.
@@ -179,7 +178,7 @@ impl Row {
         }
         self.refund_owed = Some(why.to_owned());
         self.changed_at = now;
-        journal::append(connection, self.id(), &Entry::RefundOwed(why.to_owned()), now)
+        journal::append(connection, self.id, &Entry::RefundOwed(why.to_owned()), now)
     }
 
     /// Writes what can change.
@@ -187,7 +186,7 @@ impl Row {
         let columns = Columns::of(&self.state);
         let mut statement = connection.prepare_cached(include_str!("sql/update_payment.sql"))?;
         let changed = statement.execute(named_params! {
-            ":id": self.terms.id.as_bytes(),
+            ":id": self.id.as_bytes(),
             ":generation": count(self.generation),
             ":state": self.state.name(),
             ":delivered": columns.delivered,
@@ -202,49 +201,68 @@ impl Row {
         if changed == 1 {
             return Ok(());
         }
-        Err(Fault::corrupt(format!("{} changed under its only writer", self.id())))
+        Err(Fault::corrupt(format!("{} changed under its only writer", self.id)))
     }
 
     /// Writes all of it: a new row, or the next generation of a released one.
-    pub(super) fn hold(&self, connection: &Connection) -> Done<()> {
-        let terms = &self.terms;
+    pub(super) fn hold(&self, connection: &Connection, terms: &Terms) -> Done<()> {
         let mut statement = connection.prepare_cached(include_str!("sql/hold_payment.sql"))?;
-        statement.execute(named_params! {
-            ":id": terms.id.as_bytes(),
-            ":fingerprint": terms.fingerprint.as_bytes(),
+        let values = named_params! {
+            ":id": self.id.as_bytes(),
+            ":fingerprint": self.fingerprint.as_bytes(),
             ":generation": count(self.generation),
-            ":route": terms.route,
-            ":scheme": terms.scheme,
             ":network": terms.asset.network().as_str(),
             ":asset": terms.asset.address(),
             ":payer": terms.payer,
-            ":pay_to": terms.pay_to,
             ":limit_units": terms.limit.to_be_bytes(),
-            ":settle": terms.settle.as_str(),
-            ":price_version": terms.price_version,
-            ":settle_by": millis(terms.settle_by),
-            ":payload": terms.payload,
-            ":requirements": terms.requirements,
+            ":settle": self.settle.as_str(),
             ":state": self.state.name(),
             ":answer": mark_name(self.answer),
             ":answer_waits": self.waits.as_str(),
             ":admitted_at": millis(self.admitted_at),
             ":changed_at": millis(self.changed_at),
+        };
+        let seq: i64 = statement.query_row(values, |row| row.get("seq"))?;
+        let mut statement = connection.prepare_cached(include_str!("sql/hold_terms.sql"))?;
+        statement.execute(named_params! {
+            ":seq": seq,
+            ":route": terms.route,
+            ":scheme": terms.scheme,
+            ":pay_to": terms.pay_to,
+            ":price_version": terms.price_version,
+            ":settle_by": millis(terms.settle_by),
+            ":payload": terms.payload,
+            ":requirements": terms.requirements,
         })?;
         Ok(())
     }
+}
 
-    /// As the port shows it.
-    pub(super) fn into_stored(self) -> StoredPayment {
-        StoredPayment {
-            terms: self.terms,
-            state: self.state,
-            answer: self.answer,
-            refund_owed: self.refund_owed,
-            admitted_at: self.admitted_at,
-            changed_at: self.changed_at,
-        }
-    }
+/// A payment with its terms, from a join of both tables.
+pub(super) fn read_stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredPayment> {
+    let terms = terms(row)?;
+    let it = Row::read(row)?;
+    Ok(StoredPayment {
+        terms,
+        state: it.state,
+        answer: it.answer,
+        refund_owed: it.refund_owed,
+        admitted_at: it.admitted_at,
+        changed_at: it.changed_at,
+    })
+}
+
+/// A payment as the port shows it, if there is one.
+pub(super) fn find_stored(connection: &Connection, id: PaymentId) -> Done<Option<StoredPayment>> {
+    let sql = "SELECT * FROM payments JOIN terms USING (seq) WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([id.as_bytes()], read_stored).optional()?)
+}
+
+/// A payment that is known to have a row.
+pub(super) fn stored(connection: &Connection, id: PaymentId) -> Done<StoredPayment> {
+    let found = find_stored(connection, id)?;
+    found.ok_or_else(|| Fault::corrupt(format!("{id} has lost its terms")))
 }
 
 /// What a state carries, by column.
@@ -282,14 +300,19 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn terms(row: &rusqlite::Row<'_>) -> rusqlite::Result<Terms> {
+/// The asset of a row.
+pub(super) fn asset(row: &rusqlite::Row<'_>) -> rusqlite::Result<Asset> {
     let network = word(row, "network", |it| Network::from_str(it).ok())?;
+    word(row, "asset", |it| Asset::new(network, it).ok())
+}
+
+fn terms(row: &rusqlite::Row<'_>) -> rusqlite::Result<Terms> {
     Ok(Terms {
         id: id(row, "id")?,
         fingerprint: Digest::from_bytes(row.get("fingerprint")?),
         route: row.get("route")?,
         scheme: row.get("scheme")?,
-        asset: word(row, "asset", |it| Asset::new(network, it).ok())?,
+        asset: asset(row)?,
         payer: row.get("payer")?,
         pay_to: row.get("pay_to")?,
         limit: amount(row, "limit_units")?.ok_or_else(|| bad("limit_units"))?,

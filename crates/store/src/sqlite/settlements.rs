@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::port::{AnswerMark, Job, Resolution};
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::row::{Row, Waits, bad, count, existing, id, millis, time, unsigned};
+use crate::sqlite::row::{Row, Waits, bad, count, existing, id, millis, stored, time, unsigned};
 
 /// The reason under which a settled payment is owed back that nobody can answer any more.
 pub(super) const UNANSWERED: &str = "settled_unanswered";
@@ -56,7 +56,7 @@ pub(super) fn queue(connection: &Connection, row: &Row, now: Timestamp) -> Done<
              (payment, generation, status, due_at, attempts, may_have_been_sent, created_at)
          VALUES (?1, ?2, 'queued', ?3, 0, 0, ?3)",
     )?;
-    statement.execute(params![row.id().as_bytes(), count(row.generation), millis(now)])?;
+    statement.execute(params![row.id.as_bytes(), count(row.generation), millis(now)])?;
     Ok(())
 }
 
@@ -64,15 +64,14 @@ pub(super) fn queue(connection: &Connection, row: &Row, now: Timestamp) -> Done<
 pub(super) fn of(connection: &Connection, row: &Row) -> Done<Option<Settlement>> {
     let mut statement =
         connection.prepare_cached("SELECT * FROM outbox WHERE payment = ?1 AND generation = ?2")?;
-    let id = row.id();
-    let key = params![id.as_bytes(), count(row.generation)];
+    let key = params![row.id.as_bytes(), count(row.generation)];
     Ok(statement.query_row(key, Settlement::read).optional()?)
 }
 
 /// The settlement that every captured row has.
 pub(super) fn existing_of(connection: &Connection, row: &Row) -> Done<Settlement> {
     of(connection, row)?
-        .ok_or_else(|| Fault::corrupt(format!("{} was captured without a settlement", row.id())))
+        .ok_or_else(|| Fault::corrupt(format!("{} was captured without a settlement", row.id)))
 }
 
 impl Settlement {
@@ -171,17 +170,17 @@ fn due_of(connection: &Connection, id: PaymentId, now: Timestamp) -> Done<Vec<Se
 fn lease_one(connection: &Connection, mut it: Settlement, now: Timestamp) -> Done<Job> {
     let mut row = existing(connection, it.payment)?;
     if row.generation != it.generation {
-        return Err(Fault::corrupt(format!("{} has a settlement of an earlier hold", row.id())));
+        return Err(Fault::corrupt(format!("{} has a settlement of an earlier hold", row.id)));
     }
     row.step(connection, Event::SettlementBegan, now)?;
     row.save(connection)?;
     it.status = Status::Leased;
     it.save(connection)?;
     let Payment::Settling { charge } = row.state else {
-        return Err(Fault::corrupt(format!("{} is not settling", row.id())));
+        return Err(Fault::corrupt(format!("{} is not settling", row.id)));
     };
     Ok(Job {
-        terms: row.terms,
+        terms: stored(connection, row.id)?.terms,
         charge,
         attempts: it.attempts,
         may_have_been_sent: it.may_have_been_sent,

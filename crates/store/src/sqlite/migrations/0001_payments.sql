@@ -1,4 +1,4 @@
--- The first schema: payments, their settlements, the journal and secrets.
+-- The first schema: payments, their terms, their settlements, the journal and secrets.
 --
 -- Amounts are 16 bytes, big endian, so that memcmp orders them as numbers; times are milliseconds
 -- since the Unix epoch. The CHECKs repeat the rules of the code on purpose: they are what stands
@@ -9,18 +9,11 @@ CREATE TABLE payments (
     id            BLOB NOT NULL UNIQUE CHECK (length(id) = 32),
     fingerprint   BLOB NOT NULL CHECK (length(fingerprint) = 32),
     generation    INTEGER NOT NULL CHECK (1 <= generation),  -- how often it was held
-    route         TEXT NOT NULL,
-    scheme        TEXT NOT NULL,
     network       TEXT NOT NULL,
     asset         TEXT NOT NULL,
     payer         TEXT NOT NULL,
-    pay_to        TEXT NOT NULL,
     limit_units   BLOB NOT NULL CHECK (length(limit_units) = 16),
     settle        TEXT NOT NULL CHECK (settle IN ('after', 'before', 'background')),
-    price_version TEXT NOT NULL,
-    settle_by     INTEGER NOT NULL CHECK (0 <= settle_by),
-    payload       TEXT NOT NULL,
-    requirements  TEXT NOT NULL,
     state         TEXT NOT NULL CHECK (state IN ('held', 'serving', 'captured', 'settling',
                                                  'unknown', 'settled', 'released', 'lost')),
     delivered     BLOB CHECK (length(delivered) = 16 AND delivered <= limit_units),
@@ -65,6 +58,22 @@ CREATE TRIGGER payments_keep_their_name BEFORE UPDATE OF seq, id, fingerprint ON
 BEGIN SELECT RAISE(ABORT, 'a payment keeps its id and its fingerprint'); END;
 
 CREATE TRIGGER payments_are_for_ever BEFORE DELETE ON payments
+BEGIN SELECT RAISE(ABORT, 'a payment is never forgotten'); END;
+
+-- What else a payment was admitted with. Beside `payments` and not in it: this is the bulk, written
+-- once, and a step of the life cycle must not rewrite it.
+CREATE TABLE terms (
+    seq           INTEGER PRIMARY KEY REFERENCES payments (seq),
+    route         TEXT NOT NULL,
+    scheme        TEXT NOT NULL,
+    pay_to        TEXT NOT NULL,
+    price_version TEXT NOT NULL,
+    settle_by     INTEGER NOT NULL CHECK (0 <= settle_by),
+    payload       TEXT NOT NULL,
+    requirements  TEXT NOT NULL
+) STRICT;
+
+CREATE TRIGGER terms_are_for_ever BEFORE DELETE ON terms
 BEGIN SELECT RAISE(ABORT, 'a payment is never forgotten'); END;
 
 -- One row for each settlement that was ever owed; written in the commit of the capture.
