@@ -1,0 +1,193 @@
+//! What was signed, and what became of it.
+
+use std::sync::{Arc, OnceLock};
+
+use farebox_billing::Receipt;
+use farebox_chains::{AuthorizationWindow, CannotSign, EvmAddress};
+use farebox_protocol::wire::{Object, PaymentPayload, SettlementResponse, X402_VERSION};
+use farebox_protocol::{Amount, Network, PaymentId, Timestamp, bound_nonce, header};
+use http::HeaderValue;
+use url::Url;
+
+use crate::challenge::Challenge;
+use crate::entropy::{self, NoEntropy};
+use crate::offer::Offer;
+use crate::proof::BadProof;
+use crate::usd::Usd;
+use crate::wallet::Wallet;
+
+/// What one signature allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The name of the payment, which the seller's receipt carries as well.
+    pub id: PaymentId,
+    /// Where it is paid.
+    pub network: Network,
+    /// In which token.
+    pub asset: EvmAddress,
+    /// The token's EIP-712 name.
+    pub token_name: String,
+    /// Atomic units are 10⁻ⁿ tokens.
+    pub decimals: u8,
+    /// What is paid, in atomic units.
+    pub amount: Amount,
+    /// What that counts against the budget.
+    pub worth: Usd,
+    /// Whose money it is.
+    pub payer: EvmAddress,
+    /// Who gets it.
+    pub pay_to: EvmAddress,
+    /// It cannot be settled from here on.
+    pub valid_before: Timestamp,
+}
+
+/// One payment of this agent.
+#[derive(Clone, Debug)]
+pub struct Payment {
+    /// What was signed.
+    pub terms: Terms,
+    /// What became of it, when the answer's head was there.
+    pub outcome: Outcome,
+    /// Where the seller shows its receipt, if it said so or is known to have one.
+    pub receipt_url: Option<Url>,
+    pub(crate) stream_receipt: StreamReceipt,
+}
+
+impl Payment {
+    /// The receipt that came inside a streamed answer, once that was read to its end.
+    pub fn stream_receipt(&self) -> Option<&Result<Receipt, BadProof>> {
+        self.stream_receipt.0.get()
+    }
+}
+
+/// Where the reader of a stream leaves the receipt that it meets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StreamReceipt(pub(crate) Arc<OnceLock<Result<Receipt, BadProof>>>);
+
+/// What became of a payment.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The seller shows for it what a payment must show; the budget counts `charged`.
+    Paid {
+        /// In atomic units.
+        charged: Amount,
+        /// What the seller shows.
+        proof: Proof,
+    },
+    /// Answered, and no receipt yet: it comes inside the stream, or at the receipt's address. The
+    /// budget counts the whole amount as spent.
+    Accepted,
+    /// The seller says that nothing was charged and that nothing will be. The budget counts the
+    /// amount until the signature expires, because until then it could be charged all the same.
+    NotCharged {
+        /// The seller's reason.
+        reason: String,
+    },
+    /// Charged or not: nobody can say. The budget counts the whole amount.
+    Unknown {
+        /// Why nobody can.
+        why: Doubt,
+    },
+}
+
+/// What a seller shows for a payment that it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `PAYMENT-RESPONSE`: it was settled by this transaction.
+    Settlement(Box<SettlementResponse>),
+    /// The receipt of a Farebox gateway.
+    Receipt(Box<Receipt>),
+}
+
+/// Why an outcome is unknown.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Doubt {
+    /// What the seller shows is not for what was signed.
+    #[error("the seller's receipt does not fit: {0}")]
+    Proof(#[source] BadProof),
+    /// The seller's answer does not say.
+    #[error("the seller answered {0} and did not say whether it charged")]
+    Answer(http::StatusCode),
+    /// The seller refused it, but an earlier sending of it may have been charged.
+    #[error("the seller refused it ({reason}), but may have charged it when it was sent before")]
+    RefusedAgain {
+        /// The seller's reason.
+        reason: String,
+    },
+    /// No answer came, however often it was sent.
+    #[error("no answer came")]
+    Silence,
+}
+
+/// A payment ready to be sent, as often as needed, always the same bytes.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) terms: Terms,
+    pub(crate) header: HeaderValue,
+    /// Whether the offer had a quote seal, which Farebox gateways put there.
+    pub(crate) quoted: bool,
+}
+
+/// Why nothing could be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The offer is not one that can be signed.
+    #[error(transparent)]
+    Offer(#[from] CannotSign),
+    /// No nonce.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The payment does not fit into a header.
+    #[error("the payment cannot be written as a header")]
+    Header(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Signs the chosen offer. Where there is a quote seal the nonce is derived from it, so that the
+/// signature is good for the quoted request alone; else it is random.
+pub(crate) fn sign(
+    wallet: &Wallet,
+    offer: &Offer,
+    challenge: &Challenge,
+    now: Timestamp,
+) -> Result<Signed, SignError> {
+    let nonce = match offer.quote() {
+        Some(seal) => bound_nonce(seal),
+        None => entropy::nonce()?,
+    };
+    let valid_before = Timestamp::from_seconds(now.seconds()).plus(offer.validity());
+    let window = AuthorizationWindow { valid_after: Timestamp::from_seconds(0), valid_before };
+    let payment = PaymentPayload {
+        x402_version: X402_VERSION,
+        payload: wallet.sign_exact(&offer.requirements, window, nonce)?,
+        resource: challenge.resource.clone(),
+        accepted: offer.requirements.clone(),
+        extensions: challenge.extensions.clone(),
+        rest: Object::new(),
+    };
+    let text = header::encode(&payment).map_err(|it| SignError::Header(it.into()))?;
+    let mut header = HeaderValue::from_str(&text).map_err(|it| SignError::Header(it.into()))?;
+    // Keeps it out of Debug output and of HTTP/2 header tables.
+    header.set_sensitive(true);
+    Ok(Signed {
+        terms: terms(wallet, offer, nonce, valid_before),
+        header,
+        quoted: offer.quote().is_some(),
+    })
+}
+
+fn terms(wallet: &Wallet, offer: &Offer, nonce: [u8; 32], valid_before: Timestamp) -> Terms {
+    let (token, payer) = (&offer.token, wallet.address());
+    let (network, asset) = (token.network().clone(), token.address());
+    Terms {
+        id: PaymentId::of_authorization(&network, asset.as_bytes(), payer.as_bytes(), &nonce),
+        network,
+        asset,
+        token_name: token.config().name.clone(),
+        decimals: token.config().decimals,
+        amount: offer.amount(),
+        worth: offer.worth,
+        payer,
+        pay_to: offer.pay_to,
+        valid_before,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the agent is willing to pay with, how much, and how stubbornly it asks for the answer.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use farebox_chains::{EvmToken, NETWORKS, TokenConfig};
+use farebox_protocol::Network;
+
+use crate::budget::Limits;
+
+/// Whether a payment may travel unencrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// Only to this machine: over the network anyone could swap `payTo` (attack A22).
+    LoopbackOnly,
+    /// To wherever; for closed networks and tests.
+    Allowed,
+}
+
+/// How the same payment is sent again while its outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it is sent at most, the first time included.
+    pub attempts_max: NonZeroU32,
+    /// The first pause; doubles from there.
+    pub pause_first: Duration,
+    /// The longest pause, also where a seller asks for a longer one by `Retry-After`.
+    pub pause_max: Duration,
+}
+
+impl Retry {
+    /// Five attempts, half a second to ten seconds apart.
+    pub const STANDARD: Self = Self {
+        attempts_max: NonZeroU32::MIN.saturating_add(4),
+        pause_first: Duration::from_millis(500),
+        pause_max: Duration::from_secs(10),
+    };
+}
+
+/// What an agent pays for and with.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Dollar tokens that may be paid with. Their EIP-712 names are these, whatever an offer says.
+    pub tokens: Vec<EvmToken>,
+    /// Caps in dollars.
+    pub limits: Limits,
+    /// The longest that an authorisation may be valid.
+    pub validity_max: Duration,
+    /// Whether it may travel unencrypted.
+    pub plain_http: PlainHttp,
+    /// Sending again.
+    pub retry: Retry,
+}
+
+impl Policy {
+    /// The shortest validity that can still be settled: facilitators want six seconds to spare.
+    pub const VALIDITY_MIN: Duration = Duration::from_secs(10);
+    /// The longest validity unless the policy says otherwise.
+    pub const VALIDITY_MAX: Duration = Duration::from_mins(10);
+
+    /// USDC on every network of the built-in table, within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            tokens: known_tokens(),
+            limits,
+            validity_max: Self::VALIDITY_MAX,
+            plain_http: PlainHttp::LoopbackOnly,
+            retry: Retry::STANDARD,
+        }
+    }
+}
+
+/// Every token of the built-in table.
+pub fn known_tokens() -> Vec<EvmToken> {
+    let rows = NETWORKS.iter().flat_map(|row| row.tokens.iter().map(move |token| (row, token)));
+    rows.filter_map(|(row, token)| {
+        let network: Network = row.id.parse().ok()?;
+        EvmToken::new(network, TokenConfig::from(token))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_table_can_be_paid_with() {
+        let rows: usize = NETWORKS.iter().map(|it| it.tokens.len()).sum();
+        let tokens = known_tokens();
+        assert_eq!(tokens.len(), rows);
+        assert!(tokens.iter().all(|it| *it.address().as_bytes() != [0; 20]));
+    }
+}

@@ -1,0 +1,100 @@
+//! What the answer to a paid request says of the payment. Pure.
+//!
+//! Nothing is inferred from a status that the seller did not mean: an answer either shows a
+//! settlement, delivers, disclaims the payment in words, asks for patience, or leaves it open.
+
+use std::time::Duration;
+
+use farebox_protocol::header;
+use farebox_protocol::wire::SettlementResponse;
+use farebox_protocol::{Amount, Reason};
+use http::{HeaderMap, StatusCode};
+
+use crate::challenge::Challenge;
+use crate::payment::Terms;
+use crate::proof::{BadProof, check_settlement};
+
+/// What an answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was settled, and what shows it fits.
+    Settled { charged: Amount, settlement: Box<SettlementResponse> },
+    /// It claims to be settled, and what shows it does not fit.
+    Misfit(BadProof),
+    /// Answered without a receipt.
+    Delivered,
+    /// Not charged, the seller says, for this reason.
+    Disclaimed { reason: String },
+    /// Send the same again, after this pause if the seller named one.
+    Again { after: Option<Duration> },
+    /// It does not say.
+    Open,
+}
+
+/// Judges the head of an answer.
+pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, terms: &Terms) -> Verdict {
+    match settlement(headers) {
+        Some(Ok(it)) if it.success => match check_settlement(&it, terms) {
+            Ok(charged) => Verdict::Settled { charged, settlement: Box::new(it) },
+            Err(bad) => Verdict::Misfit(bad),
+        },
+        Some(Ok(it)) if it.error_reason == Some(Reason::SettlementPending) => again(headers),
+        Some(Ok(it)) => Verdict::Disclaimed { reason: reason_of(&it) },
+        Some(Err(bad)) => Verdict::Misfit(bad),
+        None => judge_status(status, headers),
+    }
+}
+
+fn judge_status(status: StatusCode, headers: &HeaderMap) -> Verdict {
+    match status {
+        StatusCode::PAYMENT_REQUIRED => match Challenge::read(headers) {
+            Ok(Some(Challenge { error: Some(error), .. })) if error == PENDING => again(headers),
+            Ok(Some(Challenge { error: Some(error), .. })) if !error.is_empty() => {
+                Verdict::Disclaimed { reason: error }
+            }
+            _ => Verdict::Open,
+        },
+        StatusCode::CONFLICT if headers.contains_key(http::header::RETRY_AFTER) => again(headers),
+        StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS => again(headers),
+        _ if status.is_success() => Verdict::Delivered,
+        _ => Verdict::Open,
+    }
+}
+
+/// `settlement_pending` as a 402's `error`.
+const PENDING: &str = "settlement_pending";
+
+fn again(headers: &HeaderMap) -> Verdict {
+    let value = headers.get(http::header::RETRY_AFTER).and_then(|it| it.to_str().ok());
+    // The form with a date is not read: our own pause is as good.
+    let after = value.and_then(|it| it.trim().parse().ok()).map(Duration::from_secs);
+    Verdict::Again { after }
+}
+
+/// `PAYMENT-RESPONSE`, if there is one.
+fn settlement(headers: &HeaderMap) -> Option<Result<SettlementResponse, BadProof>> {
+    let mut values = headers.get_all(header::PAYMENT_RESPONSE).iter();
+    let value = values.next()?;
+    let more = values.count();
+    if 0 < more {
+        return Some(Err(BadProof::Repeated { found: more.saturating_add(1) }));
+    }
+    let raw = header::decode::<SettlementResponse>(value.as_bytes());
+    Some(match raw {
+        Ok(raw) => Ok(raw.value().clone()),
+        Err(error) => Err(BadProof::Unreadable { detail: error.to_string() }),
+    })
+}
+
+fn reason_of(settlement: &SettlementResponse) -> String {
+    let reason = settlement.error_reason.as_ref().map(Reason::as_str);
+    reason.unwrap_or("settlement failed").to_owned()
+}
+
+/// Whether a disclaimer says that the authorisation is used: then somebody did charge it.
+pub(crate) fn says_used(reason: &str) -> bool {
+    reason == Reason::InvalidExactEvmNonceAlreadyUsed.as_str() || reason.contains("already_used")
+}
