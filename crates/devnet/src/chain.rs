@@ -10,7 +10,7 @@ use revm::{context::BlockEnv, context_interface::block::BlobExcessGasAndPrice, d
 
 use crate::{
     blocks::{Block, Blocks, Parent},
-    config::Mining,
+    config::{DevnetConfig, Mining},
     evm::{self, ChainDb, Env, Rules},
     fill::{self, Filled, StateDb},
     filters::Filters,
@@ -82,17 +82,12 @@ pub(crate) enum NoSuchState {
 }
 
 impl Chain {
-    /// A chain whose first block is mined at `now`, Unix seconds.
-    pub(crate) fn new(
-        chain_id: u64,
-        gas_limit: u64,
-        mining: Mining,
-        now: u64,
-    ) -> Result<Self, GenesisError> {
+    /// A chain whose first block is mined at the wall clock's `now`, Unix seconds.
+    pub(crate) fn new(config: &DevnetConfig, now: u64) -> Result<Self, GenesisError> {
         let mut chain = Self {
-            id: chain_id,
-            gas_limit,
-            mining,
+            id: config.chain_id,
+            gas_limit: config.block_gas_limit,
+            mining: config.mining,
             coinbase: Address::ZERO,
             impersonated: HashSet::new(),
             impersonate_all: false,
@@ -105,6 +100,9 @@ impl Chain {
             snapshots: BTreeMap::new(),
             snapshots_taken: 0,
         };
+        if let Some(start) = config.start_time {
+            chain.time.set_now(now, start);
+        }
         let mut env = chain.next_env(now);
         env.block.basefee = 0;
         chain.state = genesis::state(&env)?;
@@ -373,4 +371,83 @@ pub(crate) enum SubmitError {
     /// The pool does not take it.
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::BLOCKS_KEPT;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn chain() -> Chain {
+        let config = DevnetConfig { mining: Mining::Manual, ..DevnetConfig::default() };
+        Chain::new(&config, NOW).unwrap()
+    }
+
+    fn touch(chain: &mut Chain, wei: u64) {
+        chain.state.set_balance(Address::repeat_byte(1), U256::from(wei));
+        chain.mine(NOW);
+    }
+
+    #[test]
+    fn old_blocks_are_forgotten_and_the_rest_stays_in_order() {
+        let mut chain = chain();
+        let kept = u64::try_from(BLOCKS_KEPT).unwrap();
+        for _ in 0..kept + 9 {
+            chain.mine(NOW);
+        }
+        assert_eq!((chain.blocks.first(), chain.head()), (10, kept + 9));
+        assert!(chain.blocks.by_number(9).is_none());
+        let numbers = |from, to| -> Vec<u64> {
+            chain.blocks.range(from, to).map(|block| block.header.number).collect()
+        };
+        for (from, to, expected) in [
+            (0, 12, vec![10, 11, 12]),
+            (0, 9, vec![]),
+            (11, 11, vec![11]),
+            (13, 11, vec![]),
+            (kept + 8, u64::MAX, vec![kept + 8, kept + 9]),
+        ] {
+            assert_eq!(numbers(from, to), expected, "{from}..={to}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_holds_on_to_its_state() {
+        let mut chain = chain();
+        touch(&mut chain, 1);
+        let snapshot = chain.snapshot();
+        for wei in 2..STATES_KEPT + 50 {
+            touch(&mut chain, wei);
+        }
+        let first = BlockId::number(1);
+        assert!(chain.state_at(first, NOW).is_ok(), "kept for the snapshot");
+        assert!(chain.revert(snapshot));
+        assert_eq!(chain.state.now().balance(Address::repeat_byte(1)), U256::ONE);
+        assert_eq!(chain.head(), 1);
+    }
+
+    #[test]
+    fn without_a_snapshot_256_states_are_kept() {
+        let mut chain = chain();
+        for wei in 1..STATES_KEPT + 50 {
+            touch(&mut chain, wei);
+        }
+        let oldest = chain.head() - STATES_KEPT;
+        assert!(chain.state_at(BlockId::number(oldest), NOW).is_ok());
+        let older = chain.state_at(BlockId::number(oldest - 1), NOW).map(|_| ());
+        assert_eq!(older, Err(NoSuchState::Forgotten));
+    }
+
+    #[test]
+    fn snapshots_are_bounded() {
+        let mut chain = chain();
+        let first = chain.snapshot();
+        for _ in 0..SNAPSHOTS_KEPT {
+            chain.snapshot();
+        }
+        assert!(!chain.revert(first));
+        assert!(chain.revert(first + 1));
+    }
 }

@@ -26,6 +26,8 @@ pub struct DevnetConfig {
     pub mining: Mining,
     /// Gas that fits in a block.
     pub block_gas_limit: u64,
+    /// Time of the first block, Unix seconds; the chain's clock runs on from there. `None` is now.
+    pub start_time: Option<u64>,
 }
 
 impl Default for DevnetConfig {
@@ -36,6 +38,7 @@ impl Default for DevnetConfig {
             chain_id: 84_532,
             mining: Mining::Instant,
             block_gas_limit: BLOCK_GAS_LIMIT,
+            start_time: None,
         }
     }
 }

@@ -4,14 +4,17 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use alloy_primitives::{Address, U256};
+use axum::serve::ListenerExt;
 use tokio::{net::TcpListener, sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accounts::{DEV_ACCOUNTS, DevAccount},
+    banner::Banner,
     chain::Chain,
     clock,
     config::{DevnetConfig, Mining},
@@ -19,6 +22,9 @@ use crate::{
     genesis::GenesisError,
     http::{self, Node},
 };
+
+/// How long a shutdown waits for open requests.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// A dev chain that is up; dropping it stops it without waiting, [`Devnet::shutdown`] waits.
 #[derive(Debug)]
@@ -41,6 +47,9 @@ pub enum DevnetError {
         #[source]
         source: io::Error,
     },
+    /// Blocks cannot follow each other without any time between them.
+    #[error("the time between blocks must not be zero")]
+    BlockTime,
     /// The first block could not be made: a defect of this build.
     #[error("the first block could not be made")]
     Genesis(#[from] GenesisError),
@@ -49,8 +58,10 @@ pub enum DevnetError {
 impl Devnet {
     /// Makes the first block, listens, and mines as configured, until dropped or shut down.
     pub async fn start(config: DevnetConfig) -> Result<Self, DevnetError> {
-        let chain =
-            Chain::new(config.chain_id, config.block_gas_limit, config.mining, clock::unix_now())?;
+        if config.mining == Mining::Every(Duration::ZERO) {
+            return Err(DevnetError::BlockTime);
+        }
+        let chain = Chain::new(&config, clock::unix_now())?;
         let chain = Arc::new(RwLock::new(chain));
         let listen_error = |source| DevnetError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
@@ -130,10 +141,18 @@ impl Devnet {
         self.write().revert(snapshot)
     }
 
-    /// Stops listening and mining, and waits until both have stopped.
+    /// What to show a person who started the chain by hand.
+    pub fn banner(&self) -> Banner {
+        Banner { url: self.url(), chain_id: self.chain_id() }
+    }
+
+    /// Stops listening and mining, and waits until both have stopped; a client that holds its
+    /// connection open in the middle of a request is waited for two seconds.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        self.tasks.wait().await;
+        if time::timeout(SHUTDOWN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a connection to the dev chain is still open");
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Chain> {
@@ -152,6 +171,11 @@ impl Drop for Devnet {
 }
 
 async fn serve(listener: TcpListener, node: Node, stop: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "small answers may wait for one another");
+        }
+    });
     let serving =
         axum::serve(listener, http::router(node)).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = serving.await {
@@ -170,7 +194,7 @@ async fn mine(chain: Arc<RwLock<Chain>>, mut modes: watch::Receiver<Mining>) {
             continue;
         };
         let mut ticks = time::interval(interval);
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
         ticks.tick().await; // the first tick is immediate
         loop {
             tokio::select! {

@@ -8,10 +8,10 @@ use alloy_rpc_types_eth::{Filter, Log};
 use crate::blocks::Block;
 
 /// Filters kept; setting up more forgets the oldest.
-const FILTERS_KEPT: usize = 1_024;
+const FILTERS_KEPT: usize = 256;
 
 /// Hashes that a filter holds for a client that does not fetch them; the oldest go first.
-const HASHES_KEPT: usize = 10_000;
+const HASHES_KEPT: usize = 4_096;
 
 /// What a filter watches, and what its client has not fetched yet.
 #[derive(Debug)]

@@ -34,11 +34,11 @@ static CONTRACTS: &[GenesisContract] = &[GenesisContract {
     arguments: || minter().abi_encode(),
 }];
 
-/// Ether of each dev account, in wei (10,000 ETH).
-const ETHER: U256 = U256::from_limbs([0x19e0_c9ba_b240_0000, 0x21e, 0, 0]);
+/// Ether of each dev account at the start, in wei (10,000 ETH).
+pub const INITIAL_WEI: U256 = U256::from_limbs([0x19e0_c9ba_b240_0000, 0x21e, 0, 0]);
 
-/// USDC of each dev account, in atomic units (1,000,000 USDC).
-const USDC: u64 = 1_000_000_000_000;
+/// USDC of each dev account at the start, in atomic units (1,000,000 USDC).
+pub const INITIAL_USDC: u64 = 1_000_000_000_000;
 
 /// Gas for one step of the set-up: no limit in practice.
 const STEP_GAS: u64 = 30_000_000;
@@ -75,13 +75,13 @@ pub enum GenesisError {
 pub(crate) fn state(env: &Env) -> Result<State, GenesisError> {
     let mut state = State::default();
     for account in &DEV_ACCOUNTS {
-        state.set_balance(account.address, ETHER);
+        state.set_balance(account.address, INITIAL_WEI);
     }
     for contract in CONTRACTS {
         construct(&mut state, env, contract)?;
     }
     for account in &DEV_ACCOUNTS {
-        let call = ITestUsdc::mintCall { to: account.address, amount: U256::from(USDC) };
+        let call = ITestUsdc::mintCall { to: account.address, amount: U256::from(INITIAL_USDC) };
         step(&mut state, env, "TestUSDC", (minter(), TOKEN_ADDRESS, call.abi_encode().into()))?;
     }
     // The set-up was free of charge and left no trace on its sender.
@@ -141,6 +141,6 @@ mod tests {
 
     #[test]
     fn ether_is_ten_thousand() {
-        assert_eq!(ETHER, U256::from(10_000) * U256::from(10).pow(U256::from(18)));
+        assert_eq!(INITIAL_WEI, U256::from(10_000) * U256::from(10).pow(U256::from(18)));
     }
 }

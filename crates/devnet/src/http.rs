@@ -41,7 +41,7 @@ async fn answer(State(node): State<Node>, body: Bytes) -> Response {
     node.announce_mining();
     let mut response = match answer {
         Some(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        None => StatusCode::OK.into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
     };
     response
         .headers_mut()

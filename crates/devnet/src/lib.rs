@@ -17,6 +17,7 @@
 //! mined. It speaks Prague, without blobs.
 
 mod accounts;
+mod banner;
 mod blocks;
 mod chain;
 mod clock;
@@ -36,7 +37,8 @@ mod state;
 mod time;
 
 pub use accounts::{DEV_ACCOUNTS, DEV_MNEMONIC, DevAccount};
+pub use banner::Banner;
 pub use config::{DevnetConfig, Mining};
 pub use contracts::{TOKEN_ADDRESS, test_wallet_creation};
 pub use devnet::{Devnet, DevnetError};
-pub use genesis::GenesisError;
+pub use genesis::{GenesisError, INITIAL_USDC, INITIAL_WEI};

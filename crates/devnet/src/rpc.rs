@@ -83,11 +83,10 @@ fn answer_one(chain: &RwLock<Chain>, request: Value, now: u64) -> Option<Respons
     if id.as_ref().is_some_and(|id| id.is_object() || id.is_array()) {
         return Some(refusal(RpcError::invalid_request("invalid id")));
     }
-    let outcome = match (fields.remove("method"), fields.remove("params")) {
-        (Some(Value::String(method)), params) => dispatch(chain, &method, params, now),
-        _ => Err(RpcError::invalid_request("invalid request")),
+    let Some(Value::String(method)) = fields.remove("method") else {
+        return Some(refusal(RpcError::invalid_request("invalid request")));
     };
-    let outcome = match outcome {
+    let outcome = match dispatch(chain, &method, fields.remove("params"), now) {
         Ok(result) => Outcome::Result(result),
         Err(error) => Outcome::Error(error),
     };

@@ -13,6 +13,9 @@ use crate::{
 /// Most blocks mined by one request.
 const MINE_LIMIT: u64 = 100_000;
 
+/// Highest base fee that can be asked for, wei per gas: 1 ETH, far from overflowing later.
+const BASE_FEE_LIMIT: u64 = 1_000_000_000_000_000_000;
+
 /// `evm_mine(timestamp?)`, also with `{ timestamp, blocks }`.
 pub(super) fn evm_mine(chain: &mut Chain, params: &Params, now: u64) -> Answer {
     let options = params.optional::<Value>(0)?;
@@ -121,7 +124,11 @@ pub(super) fn set_coinbase(chain: &mut Chain, params: &Params, _now: u64) -> Ans
 
 /// `anvil_setNextBlockBaseFeePerGas(wei)`.
 pub(super) fn set_base_fee(chain: &mut Chain, params: &Params, _now: u64) -> Answer {
-    chain.set_next_base_fee(params.required_u64(0)?);
+    let base_fee = params.required_u64(0)?;
+    if base_fee > BASE_FEE_LIMIT {
+        return Err(RpcError::invalid_params(format!("at most {BASE_FEE_LIMIT} wei per gas")));
+    }
+    chain.set_next_base_fee(base_fee);
     Ok(Value::Null)
 }
 

@@ -69,11 +69,11 @@ impl RpcError {
 
     fn reverted(output: &Bytes) -> Self {
         let message = match decode_revert_reason(output) {
-            Some(reason) => {
+            Some(reason) if !reason.is_empty() => {
                 let reason = reason.strip_prefix("revert: ").unwrap_or(&reason);
                 format!("execution reverted: {reason}")
             }
-            None => "execution reverted".to_owned(),
+            Some(_) | None => "execution reverted".to_owned(),
         };
         Self { code: REVERTED, message, data: Some(Value::String(output.to_string())) }
     }
