@@ -26,6 +26,13 @@ pub struct Metered {
     pub unread_bytes: u64,
 }
 
+impl Metered {
+    /// What there is to say of an answer that nobody reads.
+    const fn opaque(content: Content) -> Self {
+        Self { usage: None, ending: Ending::Complete, content, unread_bytes: 0 }
+    }
+}
+
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -95,11 +102,12 @@ impl StreamFilter {
         }
     }
 
-    /// What was used so far, for checkpoints. An estimate may turn out above the final report.
-    pub fn so_far(&self) -> Option<Usage> {
+    /// What [`StreamFilter::end`] would make of what has come so far, for checkpoints and for a look
+    /// at how a stream begins. An estimate of usage may turn out above the final report.
+    pub fn so_far(&self) -> Metered {
         match &self.0 {
-            Filter::Chat(filter) => Some(filter.usage()),
-            Filter::Opaque { .. } => None,
+            Filter::Chat(filter) => filter.so_far(),
+            Filter::Opaque { content } => Metered::opaque(*content),
         }
     }
 
@@ -107,15 +115,9 @@ impl StreamFilter {
     pub fn end(self) -> Ended {
         match self.0 {
             Filter::Chat(filter) => filter.end(),
-            Filter::Opaque { content } => Ended {
-                metered: Metered {
-                    usage: None,
-                    ending: Ending::Complete,
-                    content,
-                    unread_bytes: 0,
-                },
-                tail: Tail::Opaque,
-            },
+            Filter::Opaque { content } => {
+                Ended { metered: Metered::opaque(content), tail: Tail::Opaque }
+            }
         }
     }
 }
@@ -160,12 +162,9 @@ impl Ended {
 pub fn meter_answer(format: Format, facts: &RequestFacts, body: &[u8]) -> Metered {
     match format {
         Format::OpenAiChat => openai_chat::meter_answer(facts, body),
-        Format::Opaque => Metered {
-            usage: None,
-            ending: Ending::Complete,
-            content: if body.is_empty() { Content::None } else { Content::Some },
-            unread_bytes: 0,
-        },
+        Format::Opaque => {
+            Metered::opaque(if body.is_empty() { Content::None } else { Content::Some })
+        }
     }
 }
 

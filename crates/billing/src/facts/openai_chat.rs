@@ -1,10 +1,6 @@
 //! `POST /v1/chat/completions`: what bounds its cost, and the body that keeps to it.
-//!
-//! **The prompt's bound.** Every tokenizer in use for chat makes at most one token of one byte of
-//! UTF-8, so the bytes of everything that becomes prompt bound its tokens. A server's chat template
-//! adds a few tokens for each message, for the request and for tools; the constants below are
-//! generous. Content that is not text (images, audio, files) costs tokens that its bytes say nothing
-//! about, and is refused. A usage above the bound is still capped by the hold.
+
+mod prompt;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -14,13 +10,6 @@ use super::{
     AnswerKind, BadBody, Ceiling, OutputLimit, Pointer, RequestFacts, UsageBounds, UsageEvent,
     strict,
 };
-
-/// Tokens that a chat template may add to a request: markers and a default system prompt.
-const REQUEST_TOKENS: u64 = 128;
-/// Tokens that a chat template may add to a message: markers and its role.
-const MESSAGE_TOKENS: u64 = 16;
-/// Tokens that a chat template may add where tools are offered.
-const TOOLS_TOKENS: u64 = 512;
 
 /// Fields that are read here. A reader that ignores case (Go's) would take `Max_Tokens` for one of
 /// them, so they may occur in their exact spelling only.
@@ -58,10 +47,6 @@ const UNPRICED: &[(&str, &str)] = &[
     ("chat_template", "the server's own chat template"),
 ];
 
-/// What a message may not be misread as having.
-const GOVERNED_IN_MESSAGE: &[&str] = &["role", "content", "audio", "images"];
-/// What a text part may have.
-const TEXT_PART: &[&str] = &["type", "text", "refusal", "cache_control"];
 const TEXT_ALONE: &str = "text alone";
 
 /// Reads the facts.
@@ -71,7 +56,7 @@ pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBo
     refuse_misspelt(members.iter().map(|(name, _)| name), GOVERNED, &Pointer::default())?;
     refuse_unpriced(&members)?;
     let (choices, per_choice) = limits(&members, ceiling)?;
-    let prompt = prompt(&members)?;
+    let prompt = prompt::read(&members)?;
     let answer = answer(&members)?;
     let bounds = UsageBounds {
         input_tokens: prompt.bytes.saturating_add(prompt.template_tokens),
@@ -211,128 +196,6 @@ fn count(members: &Members<'_>, name: &str) -> Result<Option<u64>, BadBody> {
             Err(Pointer::default().name(name).unexpected("a whole number of at least 1", found))
         }
     }
-}
-
-/// What becomes prompt.
-#[derive(Clone, Copy, Default)]
-struct Prompt {
-    bytes: u64,
-    template_tokens: u64,
-}
-
-impl Prompt {
-    fn add(&mut self, text: &str) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
-    }
-
-    fn add_template(&mut self, tokens: u64) {
-        self.template_tokens = self.template_tokens.saturating_add(tokens);
-    }
-}
-
-/// Everything that is not known to stay out of the prompt counts, with the text it is written in.
-fn prompt(members: &Members<'_>) -> Result<Prompt, BadBody> {
-    let mut prompt = Prompt::default();
-    prompt.add_template(REQUEST_TOKENS);
-    for (name, text) in members.iter() {
-        if name != "messages" && text.starts_with(['{', '[', '"']) {
-            prompt.add(text);
-        }
-        if name == "tools" {
-            prompt.add_template(TOOLS_TOKENS);
-            refuse_unpriced_tools(text)?;
-        }
-        if name == "functions" {
-            prompt.add_template(TOOLS_TOKENS);
-        }
-    }
-    let at = Pointer::default().name("messages");
-    let messages = match value(members, "messages")? {
-        Some(Value::Array(messages)) => messages,
-        Some(other) => return Err(at.unexpected("an array of messages", kind(&other))),
-        None => return Err(at.unexpected("an array of messages", "nothing")),
-    };
-    for (index, message) in messages.iter().enumerate() {
-        prompt.add_template(MESSAGE_TOKENS);
-        add_message(&mut prompt, message, &at.index(index))?;
-    }
-    Ok(prompt)
-}
-
-fn add_message(prompt: &mut Prompt, message: &Value, at: &Pointer) -> Result<(), BadBody> {
-    let Some(message) = message.as_object() else {
-        return Err(at.unexpected("a message object", kind(message)));
-    };
-    refuse_misspelt(message.keys().map(String::as_str), GOVERNED_IN_MESSAGE, at)?;
-    for (name, value) in message {
-        match name.as_str() {
-            "content" => add_content(prompt, value, &at.name(name))?,
-            "audio" | "images" if !value.is_null() => {
-                return Err(at.name(name).unpriced(TEXT_ALONE));
-            }
-            _ => add_value(prompt, value),
-        }
-    }
-    Ok(())
-}
-
-fn add_value(prompt: &mut Prompt, value: &Value) {
-    match value.as_str() {
-        Some(text) => prompt.add(text),
-        None => prompt.add(&value.to_string()),
-    }
-}
-
-fn add_content(prompt: &mut Prompt, content: &Value, at: &Pointer) -> Result<(), BadBody> {
-    match content {
-        Value::Null => Ok(()),
-        Value::String(text) => {
-            prompt.add(text);
-            Ok(())
-        }
-        Value::Array(parts) => parts
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, part)| add_part(prompt, part, &at.index(index))),
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-            Err(at.unexpected("a string or an array of parts", kind(content)))
-        }
-    }
-}
-
-fn add_part(prompt: &mut Prompt, part: &Value, at: &Pointer) -> Result<(), BadBody> {
-    let Some(members) = part.as_object() else {
-        return Err(at.unexpected("a part object", kind(part)));
-    };
-    let known = members.get("type").and_then(Value::as_str);
-    if !matches!(known, Some("text" | "refusal")) {
-        return Err(at.name("type").unpriced("a part of type `text` or `refusal`"));
-    }
-    for (name, value) in members {
-        if !TEXT_PART.contains(&name.as_str()) {
-            return Err(at.name(name).unpriced(TEXT_ALONE));
-        }
-        add_value(prompt, value);
-    }
-    Ok(())
-}
-
-fn refuse_unpriced_tools(text: &str) -> Result<(), BadBody> {
-    let at = Pointer::default().name("tools");
-    let tools: Value = serde_json::from_str(text).map_err(BadBody::NotJson)?;
-    if tools.is_null() {
-        return Ok(());
-    }
-    let Some(tools) = tools.as_array() else {
-        return Err(at.unexpected("an array of tools", kind(&tools)));
-    };
-    for (index, tool) in tools.iter().enumerate() {
-        let known = tool.get("type").and_then(Value::as_str);
-        if !matches!(known, Some("function" | "custom")) {
-            return Err(at.index(index).name("type").unpriced("a tool of type `function`"));
-        }
-    }
-    Ok(())
 }
 
 fn refuse_unpriced(members: &Members<'_>) -> Result<(), BadBody> {

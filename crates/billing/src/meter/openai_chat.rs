@@ -72,8 +72,14 @@ impl ChatFilter {
         !self.held.is_empty()
     }
 
-    pub(super) fn usage(&self) -> Usage {
-        self.tally.usage()
+    pub(super) fn so_far(&self) -> Metered {
+        let nothing = self.tally.is_empty() && self.unread_bytes == 0;
+        Metered {
+            usage: Some(self.tally.usage()),
+            ending: self.ending,
+            content: if nothing { Content::None } else { Content::Some },
+            unread_bytes: self.unread_bytes,
+        }
     }
 
     pub(super) fn end(mut self) -> Ended {
@@ -84,14 +90,7 @@ impl ChatFilter {
             Rest::Event(event) => before.extend(self.pass(Frame::Event(event))),
             Rest::Unterminated(bytes) => before.extend(self.pass_unterminated(bytes)),
         }
-        let nothing = self.tally.is_empty() && self.unread_bytes == 0;
-        let metered = Metered {
-            usage: Some(self.tally.usage()),
-            ending: self.ending,
-            content: if nothing { Content::None } else { Content::Some },
-            unread_bytes: self.unread_bytes,
-        };
-        Ended { metered, tail: Tail::Events { before, held: self.held } }
+        Ended { metered: self.so_far(), tail: Tail::Events { before, held: self.held } }
     }
 
     fn pass(&mut self, frame: Frame) -> Option<Bytes> {

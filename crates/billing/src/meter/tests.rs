@@ -163,6 +163,22 @@ fn a_last_event_without_its_empty_line_counts() {
 }
 
 #[test]
+fn a_look_at_the_meter_changes_nothing() {
+    let mut filter = StreamFilter::new(Format::OpenAiChat, &facts(UsageEvent::Hidden));
+    let mut seen = vec![filter.so_far()];
+    for piece in [HI, USAGE, DONE] {
+        drop(filter.push(Bytes::from_static(piece.as_bytes())));
+        seen.push(filter.so_far());
+    }
+    let usage: Vec<_> = seen.iter().map(|it| it.usage.unwrap()).collect();
+    let reported = Usage::reported(12, 7);
+    assert_eq!(usage, [Usage::estimated(3, 0), Usage::estimated(3, 1), reported, reported]);
+    let endings: Vec<_> = seen.iter().map(|it| it.ending).collect();
+    assert_eq!(endings, [Ending::Cut, Ending::Cut, Ending::Cut, Ending::Complete]);
+    assert_eq!(filter.end().metered(), seen.last().unwrap());
+}
+
+#[test]
 fn an_error_in_the_stream_is_told() {
     let error = "data: {\"error\":{\"message\":\"overloaded\",\"code\":529}}\n\n";
     let usage = Usage::estimated(3, 0);
@@ -251,7 +267,7 @@ fn an_opaque_stream_passes_as_it_comes() {
     assert!(filter.push(Bytes::new()).is_empty());
     assert_eq!(filter.push(Bytes::from_static(b"data: [DO")), ["data: [DO"]);
     assert!(!filter.is_done());
-    assert_eq!(filter.so_far(), None);
+    assert_eq!(filter.so_far().content, Content::Some);
     let ended = filter.end();
     assert_eq!((ended.metered().content, ended.metered().usage), (Content::Some, None));
     assert!(ended.finish(Some("receipt")).is_empty());
