@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_billing::{Format, Price};
+use farebox_billing::{Ceiling, Format, Price};
 use farebox_chains::Scheme;
 use farebox_protocol::Network;
 use farebox_store::SettleMode;
@@ -49,8 +49,8 @@ pub struct Route {
     pub settle: SettleMode,
     /// For people: `resource.description`.
     pub description: Option<String>,
-    /// The most output tokens that one answer may have, enforced upstream.
-    pub max_output_tokens: u64,
+    /// What one request may use: the quote is made with it and the upstream is held to it.
+    pub ceiling: Ceiling,
 }
 
 /// The paths of a route, matched against the normalised path.
@@ -60,6 +60,32 @@ pub enum PathPattern {
     Exact(String),
     /// Every path that begins so; ends in `/`: `/premium/*` is `Prefix("/premium/")`.
     Prefix(String),
+}
+
+impl PathPattern {
+    /// The path, or how the paths begin.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+        }
+    }
+
+    /// Whether a normalised path is one of these.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether every path of `other` is one of these.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(one), Self::Exact(two)) => one == two,
+            (Self::Exact(_), Self::Prefix(_)) => false,
+            (Self::Prefix(prefix), other) => other.as_str().starts_with(prefix.as_str()),
+        }
+    }
 }
 
 /// One way to pay for a route; the amount comes from the price.
@@ -114,7 +140,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Of an answer that has to be withheld until it is settled.
     pub withheld_bytes_max: usize,
-    /// From the first byte of a request head to its last.
+    /// From the end of one request to the last byte of the next one's head; also the longest
+    /// silence within a request body.
     pub header_timeout: Duration,
     /// Of connections at one time.
     pub connections_max: usize,
@@ -133,7 +160,7 @@ impl Limits {
         withheld_bytes_max: 16 << 20,
         header_timeout: Duration::from_secs(5),
         connections_max: 10_000,
-        quote_ttl: Duration::from_secs(300),
+        quote_ttl: Duration::from_mins(5),
         settle_wait: Duration::from_secs(30),
         drain: Duration::from_secs(30),
     };

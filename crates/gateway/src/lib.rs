@@ -2,10 +2,32 @@
 //!
 //! Read `proxy/pay.rs` first: it is the way of one paid request, top to bottom.
 
+mod app;
+mod body;
 mod clock;
 mod config;
+mod cors;
+mod dispatch;
+mod entropy;
+mod facilitator_api;
+mod own;
+mod probe;
+mod problem;
+mod proxy;
+mod routes;
+mod server;
+mod settlement;
+mod target;
+mod upstream;
 
+pub use crate::app::Mount;
 pub use crate::clock::{Clock, SystemClock};
 pub use crate::config::{
     GatewayConfig, Limits, OfferTemplate, OfferToken, PathPattern, Route, Upstream,
 };
+pub use crate::entropy::Entropy;
+pub use crate::facilitator_api::{FacilitatorServer, facilitator_router};
+pub use crate::probe::{NoProbe, Probe, Step};
+pub use crate::routes::RouteError;
+pub use crate::server::{Gateway, Parts, Running, StartError};
+pub use crate::settlement::{Settled, Settler};

@@ -100,7 +100,7 @@ impl Settler {
                 }
             }
             Err(error) => {
-                tracing::warn!(payment.id = %id, %error, "settlement could not be leased")
+                tracing::warn!(payment.id = %id, %error, "settlement could not be leased");
             }
         }
         let outcome = tokio::select! {

@@ -1,0 +1,117 @@
+//! Everything that lives as long as the gateway, built in one place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use farebox_chains::Facilitator;
+use farebox_protocol::{PaymentId, SealKey};
+use farebox_store::Ledger;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::config::{GatewayConfig, Limits, PathPattern};
+use crate::entropy::Entropy;
+use crate::probe::{Probe, Step};
+use crate::problem::{Kind, Prepared, Problem};
+use crate::routes::{HEALTH, READY, RECEIPTS, Routes};
+use crate::server::{Parts, StartError};
+use crate::settlement::Settler;
+use crate::upstream::UpstreamClient;
+
+/// The name of the secret that quotes are sealed with; gateways on one ledger share it.
+const SEAL_SECRET: &str = "quote-seal";
+
+/// A service beside the proxy, under paths of its own that no route may shadow.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The paths that it gets; normalised, as routes do.
+    pub paths: Vec<PathPattern>,
+    /// What answers there.
+    pub router: Router,
+}
+
+/// Every long-lived handle.
+pub(crate) struct App {
+    pub(crate) public_url: Url,
+    pub(crate) routes: Routes,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) limits: Limits,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) facilitator: Arc<dyn Facilitator>,
+    pub(crate) settler: Arc<Settler>,
+    pub(crate) upstream: UpstreamClient,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<Entropy>,
+    pub(crate) seal_key: SealKey,
+    /// The answer to whoever has not paid, but for its offers.
+    pub(crate) unpaid: Prepared,
+    /// Payments past their hold, and settlements: a shutdown waits for them.
+    pub(crate) payments: TaskTracker,
+    /// Cancelled when a shutdown begins.
+    pub(crate) draining: CancellationToken,
+    probe: Arc<dyn Probe>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Checks the routes and builds the rest around them.
+    pub(crate) async fn build(
+        config: GatewayConfig,
+        parts: Parts,
+    ) -> Result<Arc<Self>, StartError> {
+        let GatewayConfig { listen: _, public_url, routes, limits } = config;
+        let mut reserved = vec![
+            PathPattern::Exact(HEALTH.to_owned()),
+            PathPattern::Exact(READY.to_owned()),
+            PathPattern::Prefix(RECEIPTS.to_owned()),
+        ];
+        reserved.extend(parts.mounts.iter().flat_map(|it| it.paths.iter().cloned()));
+        let routes = Routes::build(routes, &public_url, &reserved)?;
+        let seal_key = SealKey::new(parts.ledger.secret(SEAL_SECRET).await?);
+        let payments = TaskTracker::new();
+        let settler = Settler::new(
+            Arc::clone(&parts.ledger),
+            Arc::clone(&parts.facilitator),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.entropy),
+            payments.clone(),
+        );
+        let detail = "This resource is paid for. Sign one of the offers in the PAYMENT-REQUIRED \
+                      header and send the request again with a PAYMENT-SIGNATURE header (x402 v2).";
+        Ok(Arc::new(Self {
+            public_url,
+            routes,
+            mounts: parts.mounts,
+            limits,
+            ledger: parts.ledger,
+            facilitator: parts.facilitator,
+            settler,
+            upstream: UpstreamClient::new()?,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            seal_key,
+            unpaid: Problem::new(Kind::PaymentRequired, detail).prepare(),
+            payments,
+            draining: CancellationToken::new(),
+            probe: parts.probe,
+        }))
+    }
+
+    /// Tells the probe how far a payment has come.
+    pub(crate) fn reached(&self, step: Step, id: PaymentId) {
+        self.probe.reached(step, id);
+    }
+
+    /// Where the receipt of a payment can be fetched.
+    pub(crate) fn receipt_url(&self, id: PaymentId) -> String {
+        format!("{}{RECEIPTS}{id}", self.public_url.as_str().trim_end_matches('/'))
+    }
+}

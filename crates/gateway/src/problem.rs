@@ -1,0 +1,361 @@
+//! The only place that turns an error into HTTP: RFC 9457 problem details.
+//!
+//! A problem has a public text, which the client reads, and an internal source, which only the log
+//! sees. Its body also has an `error` member, the one thing that the OpenAI SDKs show to people.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use farebox_protocol::wire::X402_VERSION;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+/// The header by which OpenAI SDKs are told not to repeat a request, and so not to pay again.
+pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What answers depend on besides the URL.
+pub(crate) const VARY_VALUE: HeaderValue =
+    HeaderValue::from_static("PAYMENT-SIGNATURE, Authorization");
+/// No answer that was paid for, and no demand to pay, may be kept by a cache (attack A17).
+pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// What went wrong, by what the client can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The request is not understood.
+    MalformedRequest,
+    /// The payment header is not understood.
+    MalformedPayment,
+    /// A way to pay that is not redeemed here, or several at once.
+    UnsupportedPayment,
+    /// Pay, or pay differently.
+    PaymentRequired,
+    /// No such path here.
+    NoSuchRoute,
+    /// The path exists with other methods.
+    MethodNotAllowed,
+    /// The client was too slow.
+    RequestTimeout,
+    /// This payment is being worked on.
+    PaymentInProgress,
+    /// This payment was used.
+    PaymentAlreadyUsed,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The request has no price.
+    NoPrice,
+    /// Too many or too large headers.
+    HeadersTooLarge,
+    /// A bug here.
+    Internal,
+    /// The upstream failed; nothing was charged.
+    UpstreamFailed,
+    /// The upstream took too long; nothing was charged.
+    UpstreamTimeout,
+    /// The upstream failed after the payment was settled: it is owed back.
+    RefundOwed,
+    /// Something that is needed cannot be asked right now; nothing was taken.
+    Unavailable,
+    /// The payment was taken and nobody knows yet whether it settled.
+    SettlementPending,
+    /// The server is stopping.
+    ShuttingDown,
+}
+
+/// Whether a client that repeats the request with a fresh payment does itself harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PayAgain {
+    /// Nothing was taken: whatever the client's habits are.
+    Harmless,
+    /// Money was or may have been taken.
+    Harmful,
+}
+
+impl Kind {
+    /// One row each: status, code, title, and what repeating does.
+    fn row(self) -> (StatusCode, &'static str, &'static str, PayAgain) {
+        use PayAgain::{Harmful, Harmless};
+        use StatusCode as S;
+        match self {
+            Self::MalformedRequest => {
+                (S::BAD_REQUEST, "malformed_request", "Malformed request", Harmless)
+            }
+            Self::MalformedPayment => {
+                (S::BAD_REQUEST, "malformed_payment", "Malformed payment", Harmless)
+            }
+            Self::UnsupportedPayment => {
+                (S::BAD_REQUEST, "unsupported_payment", "Unsupported payment", Harmless)
+            }
+            Self::PaymentRequired => {
+                (S::PAYMENT_REQUIRED, "payment_required", "Payment required", Harmless)
+            }
+            Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", Harmless)
+            }
+            Self::RequestTimeout => {
+                (S::REQUEST_TIMEOUT, "request_timeout", "Request timeout", Harmless)
+            }
+            Self::PaymentInProgress => {
+                (S::CONFLICT, "payment_in_progress", "Payment in progress", Harmful)
+            }
+            Self::PaymentAlreadyUsed => {
+                (S::CONFLICT, "payment_already_used", "Payment already used", Harmful)
+            }
+            Self::BodyTooLarge => {
+                (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", Harmless)
+            }
+            Self::NoPrice => (S::UNPROCESSABLE_ENTITY, "no_price", "No price", Harmless),
+            Self::HeadersTooLarge => (
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "Request header fields too large",
+                Harmless,
+            ),
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error", Harmful),
+            Self::UpstreamFailed => {
+                (S::BAD_GATEWAY, "upstream_failed", "Upstream failed", Harmless)
+            }
+            Self::UpstreamTimeout => {
+                (S::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", Harmless)
+            }
+            Self::RefundOwed => (S::BAD_GATEWAY, "refund_owed", "Refund owed", Harmful),
+            Self::Unavailable => {
+                (S::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", Harmless)
+            }
+            Self::SettlementPending => {
+                (S::SERVICE_UNAVAILABLE, "settlement_pending", "Settlement pending", Harmful)
+            }
+            Self::ShuttingDown => {
+                (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down", Harmless)
+            }
+        }
+    }
+
+    /// The machine-readable name.
+    pub(crate) fn code(self) -> &'static str {
+        self.row().1
+    }
+}
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    /// The x402 reason, where there is one.
+    reason: Option<String>,
+    members: Map<String, Value>,
+    headers: HeaderMap,
+    harmful: bool,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    /// A problem with what the client is told of it.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let (_, _, _, again) = kind.row();
+        Self(Box::new(Parts {
+            kind,
+            detail: detail.into(),
+            reason: None,
+            members: Map::new(),
+            headers: HeaderMap::new(),
+            harmful: again == PayAgain::Harmful,
+            source: None,
+        }))
+    }
+
+    /// What kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The x402 reason, or else the code.
+    pub(crate) fn reason(&self) -> &str {
+        self.0.reason.as_deref().unwrap_or(self.0.kind.code())
+    }
+
+    /// With the specified x402 reason.
+    pub(crate) fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.0.reason = Some(reason.into());
+        self
+    }
+
+    /// With what only the log may see.
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// With another member in the body.
+    pub(crate) fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With another header.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    /// Not before then.
+    pub(crate) fn retry_after(self, pause: Duration) -> Self {
+        self.with_header(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)))
+    }
+
+    /// These methods exist.
+    pub(crate) fn allow(self, methods: &str) -> Self {
+        match HeaderValue::from_str(methods) {
+            Ok(value) => self.with_header(ALLOW, value),
+            Err(_) => self,
+        }
+    }
+
+    /// Money may have been taken: the client must not pay for this again by itself.
+    pub(crate) fn never_pay_again(mut self) -> Self {
+        self.0.harmful = true;
+        self
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        self.log();
+        self.prepare().into_response()
+    }
+
+    /// The answer, to be given any number of times; nothing is logged.
+    pub(crate) fn prepare(self) -> Prepared {
+        let (status, code, title, _) = self.0.kind.row();
+        let mut body = Map::new();
+        body.insert("type".to_owned(), format!("urn:farebox:problem:{code}").into());
+        body.insert("title".to_owned(), title.into());
+        body.insert("status".to_owned(), status.as_u16().into());
+        body.insert("detail".to_owned(), self.0.detail.as_ref().into());
+        if let Some(reason) = &self.0.reason {
+            body.insert("reason".to_owned(), reason.as_str().into());
+        }
+        if status == StatusCode::PAYMENT_REQUIRED {
+            // What the oldest x402 clients look for, with nothing in it that they could pay here.
+            body.insert("x402Version".to_owned(), X402_VERSION.into());
+            body.insert("error".to_owned(), self.reason().into());
+            body.insert("accepts".to_owned(), Value::Array(Vec::new()));
+        } else {
+            let error = json!({ "message": self.0.detail, "type": code, "code": self.reason() });
+            body.insert("error".to_owned(), error);
+        }
+        body.extend(self.0.members);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        headers.insert(VARY, VARY_VALUE);
+        if self.0.harmful {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        headers.extend(self.0.headers);
+        Prepared { status, headers, body: Value::Object(body).to_string().into() }
+    }
+
+    fn log(&self) {
+        let Some(source) = &self.0.source else { return };
+        let (status, code, _, _) = self.0.kind.row();
+        if status.is_server_error() {
+            tracing::error!(code, source = %Chain(source.as_ref()), "request failed");
+        } else {
+            tracing::debug!(code, source = %Chain(source.as_ref()), "request refused");
+        }
+    }
+}
+
+/// A problem in its final form.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Prepared {
+    /// As an answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    async fn parts(problem: Problem) -> (http::response::Parts, Value) {
+        let (parts, body) = problem.into_response().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_public_text_is_told_and_the_source_is_not() {
+        let problem = Problem::new(Kind::Unavailable, "The ledger is away.")
+            .caused_by(std::io::Error::other("secret path"))
+            .retry_after(Duration::from_secs(3));
+        let (parts, body) = parts(problem).await;
+        assert_eq!(parts.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(parts.headers["retry-after"], "3");
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        assert_eq!(body["detail"], "The ledger is away.");
+        assert_eq!(body["error"]["message"], "The ledger is away.");
+        assert!(!body.to_string().contains("secret"));
+        assert!(!parts.headers.contains_key(X_SHOULD_RETRY));
+    }
+
+    #[tokio::test]
+    async fn a17_no_error_may_be_cached_and_none_makes_an_sdk_pay_twice() {
+        for (kind, harmful) in [
+            (Kind::PaymentRequired, false),
+            (Kind::PaymentInProgress, true),
+            (Kind::PaymentAlreadyUsed, true),
+            (Kind::SettlementPending, true),
+            (Kind::RefundOwed, true),
+            (Kind::UpstreamFailed, false),
+        ] {
+            let (parts, _) = parts(Problem::new(kind, "x")).await;
+            assert_eq!(parts.headers["cache-control"], "private, no-store");
+            assert_eq!(parts.headers["vary"], "PAYMENT-SIGNATURE, Authorization");
+            assert_eq!(parts.headers.contains_key(X_SHOULD_RETRY), harmful, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_402_offers_nothing_to_version_1_clients() {
+        let problem = Problem::new(Kind::PaymentRequired, "Pay.").with_reason("insufficient_funds");
+        let (_, body) = parts(problem).await;
+        assert_eq!(body["x402Version"], 2);
+        assert_eq!(body["error"], "insufficient_funds");
+        assert_eq!(body["accepts"], json!([]));
+    }
+}

@@ -1,0 +1,66 @@
+//! The proxy: free requests pass, priced ones take the way of `pay.rs`.
+
+pub(crate) mod accept;
+pub(crate) mod answer;
+pub(crate) mod charge;
+pub(crate) mod free;
+pub(crate) mod hold;
+pub(crate) mod pay;
+pub(crate) mod prepaid;
+pub(crate) mod quote;
+pub(crate) mod reply;
+pub(crate) mod stream;
+pub(crate) mod work;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farebox_billing::{BadBody, RequestFacts};
+use farebox_protocol::Digest;
+use http::{HeaderMap, Method};
+
+use crate::problem::{Kind, Problem};
+use crate::routes::LiveRoute;
+use crate::target::Target;
+
+/// A request for something priced, read within its bounds.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) route: Arc<LiveRoute>,
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Of the body as it came.
+    pub(crate) digest: Digest,
+    /// What decides the price.
+    pub(crate) facts: RequestFacts,
+}
+
+impl Asked {
+    /// Reads what decides the price.
+    pub(crate) fn read(
+        route: Arc<LiveRoute>,
+        method: Method,
+        target: Target,
+        headers: HeaderMap,
+        (body, digest): (Bytes, Digest),
+    ) -> Result<Self, Problem> {
+        let config = &route.config;
+        let facts = RequestFacts::read(config.format, &body, &config.ceiling).map_err(bad_body)?;
+        Ok(Self { route, method, target, headers, body, digest, facts })
+    }
+
+    /// The body for the upstream, held to what the quote assumed.
+    pub(crate) fn enforced_body(&self) -> Result<Bytes, Problem> {
+        let config = &self.route.config;
+        self.facts.enforce(config.format, &self.body, &config.ceiling).map_err(bad_body)
+    }
+}
+
+fn bad_body(error: BadBody) -> Problem {
+    Problem::new(Kind::MalformedRequest, format!("The request body has no price: {error}."))
+        .with_member("pointer", error.pointer())
+        .with_member("expected", error.expected())
+        .with_member("found", error.found())
+}

@@ -1,0 +1,395 @@
+//! From a header to a payment that was verified: steps 5 to 7, cheap checks first.
+
+use std::time::Duration;
+
+use farebox_billing::Payment;
+use farebox_chains::{Identified, Verification};
+use farebox_protocol::header::BadHeader;
+use farebox_protocol::wire::{
+    PaymentPayload, PaymentRequirements, Raw, VerifyRequest, X402_VERSION,
+};
+use farebox_protocol::{
+    Amount, BadSeal, Digest, DigestBuilder, PaymentId, Reason, Seal, Timestamp, bound_nonce,
+    header, is_bound_nonce,
+};
+use farebox_store::{AnswerMark, StoredPayment};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use super::{Asked, quote};
+use crate::app::App;
+use crate::problem::{Kind, Problem};
+use crate::routes::LiveOffer;
+
+/// Time that a settlement needs before the authorisation ends; what facilitators demand, too.
+const SETTLE_MARGIN: Duration = Duration::from_secs(6);
+/// When to ask again where the chain or the ledger could not be asked.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A payment that takes one of our offers for this very request. Nobody has checked its signature.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Accepted {
+    offer: usize,
+    identified: Identified,
+    request: VerifyRequest,
+    fingerprint: Digest,
+    price_version: String,
+    quote: Standing,
+}
+
+/// Whether the quote's time is over. An old payment is still told what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Good,
+    Expired,
+}
+
+/// A payment that its facilitator found good. Only [`verify`] makes one.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Verified {
+    accepted: Accepted,
+    balance: Option<Amount>,
+}
+
+impl Accepted {
+    /// Which payment.
+    pub(crate) fn id(&self) -> PaymentId {
+        self.identified.id
+    }
+
+    fn requirements(&self) -> &PaymentRequirements {
+        self.request.payment_requirements.value()
+    }
+}
+
+impl Verified {
+    /// Which payment.
+    pub(crate) fn id(&self) -> PaymentId {
+        self.accepted.id()
+    }
+
+    /// The offer that it takes.
+    pub(crate) fn offer<'a>(&self, asked: &'a Asked) -> Option<&'a LiveOffer> {
+        asked.route.offers.get(self.accepted.offer)
+    }
+
+    /// What the payer was seen to have of the asset.
+    pub(crate) fn balance(&self) -> Option<Amount> {
+        self.balance
+    }
+
+    /// The most that it allows to be charged.
+    pub(crate) fn limit(&self) -> Amount {
+        self.accepted.requirements().amount
+    }
+
+    /// When it must have been sent.
+    pub(crate) fn settle_by(&self) -> Timestamp {
+        self.accepted.identified.valid_before.minus(SETTLE_MARGIN)
+    }
+
+    /// Who pays.
+    pub(crate) fn payer(&self) -> &str {
+        &self.accepted.identified.payer
+    }
+
+    /// Who is paid.
+    pub(crate) fn pay_to(&self) -> &str {
+        &self.accepted.requirements().pay_to
+    }
+
+    /// How it is paid.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.accepted.requirements().scheme
+    }
+
+    /// The price book of the quote.
+    pub(crate) fn price_version(&self) -> &str {
+        &self.accepted.price_version
+    }
+
+    /// What binds it to its request.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        self.accepted.fingerprint
+    }
+
+    /// The client's payload as it came, and our requirements.
+    pub(crate) fn documents(&self) -> (&str, &str) {
+        let request = &self.accepted.request;
+        (request.payment_payload.text(), request.payment_requirements.text())
+    }
+}
+
+/// The one payment header, if there is one.
+pub(crate) fn payment_header(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Problem> {
+    let refuse = |detail| Err(Problem::new(Kind::UnsupportedPayment, detail));
+    if headers.contains_key(header::X_PAYMENT) {
+        return refuse(
+            "X-PAYMENT (x402 v1) is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
+        );
+    }
+    if headers.get_all(AUTHORIZATION).iter().any(is_payment_credential) {
+        return refuse(
+            "Authorization: Payment is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
+        );
+    }
+    let mut payments = headers.get_all(header::PAYMENT_SIGNATURE).iter();
+    let first = payments.next();
+    if payments.next().is_some() {
+        return refuse("More than one PAYMENT-SIGNATURE header.");
+    }
+    Ok(first)
+}
+
+fn is_payment_credential(value: &HeaderValue) -> bool {
+    let word = value.as_bytes().split(|it| *it == b' ').next().unwrap_or_default();
+    word.eq_ignore_ascii_case(b"payment")
+}
+
+/// Step 5: the payment takes an offer of ours, for this request, with our seal on it.
+pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Accepted, Problem> {
+    let payload: Raw<PaymentPayload> = header::decode(value.as_bytes()).map_err(bad_header)?;
+    if payload.value().x402_version != X402_VERSION {
+        return Err(Problem::new(Kind::MalformedPayment, "Expected x402Version 2.")
+            .with_reason(Reason::InvalidX402Version.as_str()));
+    }
+    let echoed = &payload.value().accepted;
+    let (index, offer) = offer_taken(asked, echoed)?;
+    let seal_text = echoed.extra.get("quote").and_then(|it| it.as_str()).unwrap_or_default();
+    let ours = quote::requirements(offer, echoed.amount, seal_text);
+    if !is_echo_of(echoed, &ours) {
+        return Err(not_an_offer(Reason::InvalidPaymentRequirements));
+    }
+    let identified = offer.template.scheme.identify(payload.value(), &ours).map_err(|bad| {
+        Problem::new(
+            Kind::MalformedPayment,
+            format!("At `{}` of the payment: expected {}.", bad.field, bad.expected),
+        )
+        .with_reason(Reason::InvalidPayload.as_str())
+    })?;
+    let (standing, price_version) = open_seal(app, asked, offer, (seal_text, echoed.amount))?;
+    if is_bound_nonce(&identified.nonce) && identified.nonce != bound_nonce(seal_text) {
+        return Err(bad_quote(
+            "nonce_not_of_this_quote",
+            "The nonce was derived from another quote.",
+        ));
+    }
+    let fingerprint = fingerprint(asked, &ours, &identified, &price_version);
+    let payment_requirements = Raw::new(ours).map_err(|error| {
+        Problem::new(Kind::Internal, "The offer could not be written.").caused_by(error)
+    })?;
+    let request = VerifyRequest {
+        x402_version: X402_VERSION,
+        payment_payload: payload,
+        payment_requirements,
+    };
+    Ok(Accepted { offer: index, identified, request, fingerprint, price_version, quote: standing })
+}
+
+/// Step 6: a payment that was used before is told so, whatever else is wrong with it.
+pub(crate) async fn refuse_replay(app: &App, accepted: &Accepted) -> Result<(), Problem> {
+    let known = app.ledger.lookup(accepted.id()).await.map_err(|error| {
+        Problem::new(Kind::Unavailable, "The ledger does not answer.")
+            .caused_by(error)
+            .retry_after(RETRY_AFTER)
+    })?;
+    match known {
+        Some(payment) if !matches!(payment.state, Payment::Released { .. }) => {
+            Err(replay(app, &payment, Some(accepted.request.payment_payload.text())))
+        }
+        Some(_) | None if accepted.quote == Standing::Expired => {
+            Err(bad_quote("quote_expired", "The quote has expired: ask for a new one."))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What is told of a payment that was seen before. Its receipt is named only to whoever sends the
+/// very payload again.
+pub(crate) fn replay(app: &App, payment: &StoredPayment, payload: Option<&str>) -> Problem {
+    let waiting = match &payment.state {
+        Payment::Held { .. } | Payment::Serving { .. } => true,
+        Payment::Captured { .. } | Payment::Settling { .. } | Payment::Unknown { .. } => {
+            payment.answer == AnswerMark::Withheld
+        }
+        Payment::Settled { .. } | Payment::Released { .. } | Payment::Lost { .. } => false,
+    };
+    let problem = if waiting {
+        in_progress()
+    } else {
+        Problem::new(Kind::PaymentAlreadyUsed, "This payment was used; it buys nothing more.")
+    };
+    if payload
+        .is_none_or(|it| Digest::of(it.as_bytes()) != Digest::of(payment.terms.payload.as_bytes()))
+    {
+        return problem;
+    }
+    let id = payment.terms.id;
+    problem.with_member("receipt", app.receipt_url(id)).with_member("state", payment.state.name())
+}
+
+/// What is told of a payment that is being worked on.
+pub(crate) fn in_progress() -> Problem {
+    Problem::new(Kind::PaymentInProgress, "This payment is being worked on.")
+        .retry_after(RETRY_AFTER)
+}
+
+/// Step 7: asks whoever will settle it. An unanswered question is never a refusal.
+pub(crate) async fn verify(app: &App, accepted: Accepted) -> Result<Verified, Problem> {
+    let now = app.clock.now();
+    check_terms(&accepted, now)?;
+    match app.facilitator.verify(&accepted.request, now).await {
+        Ok(Verification::Valid { payer, balance })
+            if payer.eq_ignore_ascii_case(&accepted.identified.payer) =>
+        {
+            Ok(Verified { accepted, balance })
+        }
+        Ok(Verification::Valid { payer, .. }) => {
+            tracing::error!(payment.id = %accepted.id(), payer, "facilitator speaks of another payer");
+            Err(cannot_verify())
+        }
+        Ok(Verification::Invalid { reason, message, payer: _ }) => {
+            Err(refused(&reason, format!("The payment is not good: {message}.")))
+        }
+        Err(error) => Err(cannot_verify().caused_by(error)),
+    }
+}
+
+/// What needs nobody to be asked.
+fn check_terms(accepted: &Accepted, now: Timestamp) -> Result<(), Problem> {
+    let identified = &accepted.identified;
+    if identified.amount < accepted.requirements().amount {
+        return Err(refused(
+            &Reason::InvalidExactEvmPayloadAuthorizationValueMismatch,
+            "The payment authorises less than the quote.".to_owned(),
+        ));
+    }
+    if identified.valid_before < now.plus(SETTLE_MARGIN) {
+        return Err(refused(
+            &Reason::InvalidExactEvmPayloadAuthorizationValidBefore,
+            "The payment ends too soon to be settled.".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn offer_taken<'a>(
+    asked: &'a Asked,
+    echoed: &PaymentRequirements,
+) -> Result<(usize, &'a LiveOffer), Problem> {
+    let offers = || asked.route.offers.iter().enumerate();
+    let same_scheme = |it: &&LiveOffer| it.template.scheme.name() == echoed.scheme;
+    let same_network = |it: &&LiveOffer| it.template.network == echoed.network;
+    let taken = offers().find(|(_, it)| {
+        same_scheme(it)
+            && same_network(it)
+            && it.template.token.address == echoed.asset
+            && it.template.pay_to == echoed.pay_to
+            && it.template.max_timeout_seconds == echoed.max_timeout_seconds
+    });
+    taken.ok_or_else(|| {
+        not_an_offer(if !offers().any(|(_, it)| same_scheme(&it)) {
+            Reason::UnsupportedScheme
+        } else if !offers().any(|(_, it)| same_network(&it)) {
+            Reason::InvalidNetwork
+        } else {
+            Reason::InvalidPaymentRequirements
+        })
+    })
+}
+
+/// Field for field; `extra` may have gained members and lost none (x402 v2, HTTP transport).
+fn is_echo_of(echoed: &PaymentRequirements, ours: &PaymentRequirements) -> bool {
+    let PaymentRequirements {
+        scheme,
+        network,
+        amount,
+        asset,
+        pay_to,
+        max_timeout_seconds,
+        extra,
+        rest,
+    } = echoed;
+    *scheme == ours.scheme
+        && *network == ours.network
+        && *amount == ours.amount
+        && *asset == ours.asset
+        && *pay_to == ours.pay_to
+        && *max_timeout_seconds == ours.max_timeout_seconds
+        && ours.extra.iter().all(|(name, value)| extra.get(name) == Some(value))
+        && rest.is_empty()
+}
+
+/// The seal vouches for the amount, so a quote is honoured after a price has changed.
+fn open_seal(
+    app: &App,
+    asked: &Asked,
+    offer: &LiveOffer,
+    (text, amount): (&str, Amount),
+) -> Result<(Standing, String), Problem> {
+    let terms = quote::terms(&asked.subject(), offer, amount);
+    match Seal::open(text, &app.seal_key, &terms, app.clock.now()) {
+        Ok(seal) => Ok((Standing::Good, seal.price_version)),
+        Err(BadSeal::Expired) => {
+            Ok((Standing::Expired, asked.route.price_version.as_ref().to_owned()))
+        }
+        Err(BadSeal::Malformed) => {
+            Err(bad_quote("quote_malformed", "`accepted.extra.quote` is not one of our quotes."))
+        }
+        Err(BadSeal::Mismatch) => Err(bad_quote(
+            "quote_mismatch",
+            "The quote was made for another request or on other terms.",
+        )),
+    }
+}
+
+fn fingerprint(
+    asked: &Asked,
+    ours: &PaymentRequirements,
+    identified: &Identified,
+    price_version: &str,
+) -> Digest {
+    DigestBuilder::new("farebox payment fingerprint v1")
+        .field(asked.method.as_str().as_bytes())
+        .field(asked.target.as_str().as_bytes())
+        .field(asked.digest.as_bytes())
+        .field(price_version.as_bytes())
+        .field(ours.scheme.as_bytes())
+        .field(ours.network.as_str().as_bytes())
+        .field(ours.asset.as_bytes())
+        .field(&ours.amount.to_be_bytes())
+        .field(ours.pay_to.as_bytes())
+        .field(identified.payer.as_bytes())
+        .finish()
+}
+
+fn bad_header(error: BadHeader) -> Problem {
+    let kind = match error {
+        BadHeader::TooLong => Kind::HeadersTooLarge,
+        BadHeader::Base64(_) | BadHeader::TooDeep | BadHeader::Json(_) => Kind::MalformedPayment,
+    };
+    Problem::new(kind, format!("PAYMENT-SIGNATURE: {error}."))
+        .with_reason(Reason::InvalidPayload.as_str())
+}
+
+fn not_an_offer(reason: Reason) -> Problem {
+    refused(&reason, "`accepted` is not one of the offers for this request.".to_owned())
+}
+
+fn bad_quote(reason: &'static str, detail: &'static str) -> Problem {
+    Problem::new(Kind::PaymentRequired, detail).with_reason(reason)
+}
+
+fn refused(reason: &Reason, detail: String) -> Problem {
+    Problem::new(Kind::PaymentRequired, detail).with_reason(reason.as_str())
+}
+
+fn cannot_verify() -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "The payment could not be checked just now; nothing was taken. Send the same payment again.",
+    )
+    .retry_after(RETRY_AFTER)
+}

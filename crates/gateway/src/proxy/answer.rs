@@ -1,0 +1,92 @@
+//! Answers in one piece: priced before a byte leaves, and withheld until the settlement where the
+//! route says so.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use farebox_billing::{Release, meter_answer};
+use farebox_store::{AnswerMark, SettleMode};
+use http::{Method, Response};
+
+use super::Asked;
+use super::charge::{is_owed, keep_private, name_receipt, say_uncharged};
+use super::hold::Held;
+use super::reply::Reply;
+use super::work::forget_length;
+use crate::app::App;
+use crate::body::{Unread, collect};
+use crate::probe::Step;
+use crate::problem::{Kind, Problem};
+use crate::upstream::{Answer, Broken};
+
+/// Finishes a payment whose answer comes in one piece.
+pub(crate) async fn whole(
+    app: &Arc<App>,
+    asked: &Asked,
+    held: Held,
+    answer: Answer,
+    reply: &mut Reply,
+) -> Result<(), Problem> {
+    let id = held.bill().id;
+    let (mut parts, body) = answer.into_parts();
+    let body = match read(app, asked, &held, body).await {
+        Ok(body) => body,
+        Err(problem) => {
+            held.release(Release::UpstreamFailed).await;
+            return Err(problem);
+        }
+    };
+    app.reached(Step::UpstreamAnswered, id);
+    if asked.method != Method::HEAD {
+        forget_length(&mut parts.headers);
+    }
+    let metered = meter_answer(asked.route.config.format, &asked.facts, &body);
+    if !is_owed(&metered) {
+        held.release(Release::NothingOwed).await;
+        say_uncharged(&mut parts.headers);
+        reply.send(Response::from_parts(parts, Body::from(body)));
+        return Ok(());
+    }
+    keep_private(&mut parts.headers);
+    let charge = held.limit();
+    if asked.route.config.settle == SettleMode::Background {
+        let charged = held.capture(charge, AnswerMark::Leaving).await?;
+        name_receipt(app, id, &mut parts.headers);
+        reply.send(Response::from_parts(parts, Body::from(body)));
+        app.reached(Step::Answered, id);
+        charged.settle_later();
+        return Ok(());
+    }
+    let paid = held.capture(charge, AnswerMark::Withheld).await?.settle().await?;
+    paid.tell(&mut parts.headers)?;
+    reply.send(Response::from_parts(parts, Body::from(body)));
+    app.reached(Step::Answered, id);
+    paid.mark(AnswerMark::Sent).await;
+    paid.log();
+    Ok(())
+}
+
+async fn read(
+    app: &App,
+    asked: &Asked,
+    held: &Held,
+    body: impl http_body::Body<Data = Bytes, Error = Broken> + Unpin,
+) -> Result<Bytes, Problem> {
+    let max = app.limits.withheld_bytes_max;
+    // Silence is already watched by the body itself; its limit here is the same.
+    let patience = asked.route.config.upstream.idle_timeout;
+    let body = tokio::select! {
+        body = collect(body, max, patience) => body,
+        () = app.clock.sleep_until(held.bill().settle_by) => Err(Unread::Silent),
+    };
+    body.map_err(|unread| match unread {
+        Unread::TooLarge => {
+            Problem::new(Kind::UpstreamFailed, "The answer is too large to be withheld until paid.")
+        }
+        Unread::Silent => Problem::new(Kind::UpstreamTimeout, "The upstream fell silent."),
+        Unread::Broken(error) => {
+            Problem::new(Kind::UpstreamFailed, "The upstream's answer broke off.").caused_by(error)
+        }
+    })
+}

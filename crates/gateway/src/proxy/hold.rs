@@ -1,0 +1,312 @@
+//! Step 8: the hold, and everything that may be done with it.
+//!
+//! A [`Held`] is given up in exactly one way: captured ([`Held::capture`]) or released
+//! ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
+//! does what its last durable state says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox_billing::{Payment, Receipt, Release, Usage};
+use farebox_protocol::{Amount, Asset, PaymentId, Timestamp};
+use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, Refusal, StoreError, Terms};
+
+use super::Asked;
+use super::accept::{Verified, in_progress, replay};
+use super::charge::Charged;
+use crate::app::App;
+use crate::probe::Step;
+use crate::problem::{Kind, Problem};
+
+/// Tries of one ledger operation before it is left to recovery.
+const TRIES: u32 = 6;
+/// The first pause between tries; doubles.
+const PAUSE: Duration = Duration::from_millis(50);
+/// When to come back after a ledger that did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What a payment is, for receipts, logs and whoever finishes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bill {
+    pub(crate) id: PaymentId,
+    pub(crate) route: String,
+    pub(crate) scheme: String,
+    pub(crate) asset: Asset,
+    pub(crate) payer: String,
+    pub(crate) pay_to: String,
+    pub(crate) limit: Amount,
+    pub(crate) price_version: String,
+    pub(crate) settle_by: Timestamp,
+    pub(crate) began_at: Timestamp,
+}
+
+/// Proof that the payment's amount is reserved, durably.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Held {
+    app: Arc<App>,
+    bill: Arc<Bill>,
+    hold: Hold,
+}
+
+/// Reserves the amount. The only place where a payment is taken.
+pub(crate) async fn hold(
+    app: &Arc<App>,
+    asked: &Asked,
+    verified: Verified,
+) -> Result<Held, Problem> {
+    let now = app.clock.now();
+    let offer = verified
+        .offer(asked)
+        .ok_or_else(|| Problem::new(Kind::Internal, "The offer is gone.").never_pay_again())?;
+    // A payer who could not cover what is open already must not open more (attack A5).
+    let cap = [offer.template.exposure_limit, verified.balance()].into_iter().flatten().min();
+    let terms = terms(asked, &verified, offer.asset.clone());
+    let bill = Arc::new(Bill {
+        id: terms.id,
+        route: terms.route.clone(),
+        scheme: terms.scheme.clone(),
+        asset: terms.asset.clone(),
+        payer: terms.payer.clone(),
+        pay_to: terms.pay_to.clone(),
+        limit: terms.limit,
+        price_version: terms.price_version.clone(),
+        settle_by: terms.settle_by,
+        began_at: now,
+    });
+    match app.ledger.admit(Admit { terms, exposure_limit: cap, now }).await {
+        Ok(Admitted::New(hold)) => {
+            app.reached(Step::Held, bill.id);
+            Ok(Held { app: Arc::clone(app), bill, hold })
+        }
+        Ok(Admitted::Refused(refusal)) => Err(refuse(app, &verified, refusal)),
+        Err(error) => Err(ledger_problem(error)),
+    }
+}
+
+fn terms(asked: &Asked, verified: &Verified, asset: Asset) -> Terms {
+    let (payload, requirements) = verified.documents();
+    let route = &asked.route.config;
+    Terms {
+        id: verified.id(),
+        fingerprint: verified.fingerprint(),
+        route: route.name.clone(),
+        scheme: verified.scheme().to_owned(),
+        asset,
+        payer: verified.payer().to_owned(),
+        pay_to: verified.pay_to().to_owned(),
+        limit: verified.limit(),
+        settle: route.settle,
+        price_version: verified.price_version().to_owned(),
+        settle_by: verified.settle_by(),
+        payload: payload.to_owned(),
+        requirements: requirements.to_owned(),
+    }
+}
+
+fn refuse(app: &App, verified: &Verified, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::InProgress => in_progress(),
+        Refusal::AlreadyUsed { same_request: _, payment } => {
+            replay(app, &payment, Some(verified.documents().0))
+        }
+        Refusal::ExposureExceeded { open, limit } => Problem::new(
+            Kind::PaymentRequired,
+            format!(
+                "{open} atomic units are open for this payer, of {limit} that may be: wait for \
+                     earlier payments to settle."
+            ),
+        )
+        .with_reason("exposure_exceeded"),
+    }
+}
+
+impl Held {
+    /// What is being paid.
+    pub(crate) fn bill(&self) -> &Arc<Bill> {
+        &self.bill
+    }
+
+    /// The whole of it.
+    pub(crate) fn limit(&self) -> Amount {
+        self.hold.limit()
+    }
+
+    /// Passes the last point of free refusal. On error nothing was begun and the hold is released.
+    pub(crate) async fn begin_serve(self) -> Result<Self, Problem> {
+        let ledger = &self.app.ledger;
+        let mut tries = Tries::new(&self.app);
+        loop {
+            let error = match ledger.begin_serve(&self.hold, self.app.clock.now()).await {
+                Ok(()) => return Ok(self),
+                Err(error) => error,
+            };
+            if !tries.again(&error).await {
+                self.release(Release::UpstreamFailed).await;
+                return Err(ledger_problem(error));
+            }
+        }
+    }
+
+    /// Makes durable that `delivered` is owed for what is about to leave.
+    pub(crate) async fn meter(self, delivered: Amount) -> Result<Self, Problem> {
+        let ledger = &self.app.ledger;
+        let mut tries = Tries::new(&self.app);
+        loop {
+            let error = match ledger.meter(&self.hold, delivered, self.app.clock.now()).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if !tries.again(&error).await {
+                self.release(Release::UpstreamFailed).await;
+                return Err(ledger_problem(error));
+            }
+        }
+        self.app.reached(Step::Metered, self.bill.id);
+        Ok(self)
+    }
+
+    /// Charges, durably, and queues the settlement in the same commit. On failure the hold stays,
+    /// for recovery: its last checkpoint says what is owed.
+    pub(crate) async fn capture(
+        self,
+        charge: Amount,
+        mark: AnswerMark,
+    ) -> Result<Charged, Problem> {
+        let Self { app, bill, mut hold } = self;
+        let mut tries = Tries::new(&app);
+        loop {
+            let now = app.clock.now();
+            let failed = match app.ledger.capture(hold, charge, mark, now).await {
+                Ok(captured) => {
+                    app.reached(Step::Captured, bill.id);
+                    return Ok(Charged::new(app, bill, captured.charge()));
+                }
+                Err(failed) => failed,
+            };
+            let CaptureFailed { hold: still, source } = failed;
+            // An earlier try may have succeeded without our knowing: the ledger tells.
+            if let Some(charge) = captured_before(&app, bill.id).await {
+                app.reached(Step::Captured, bill.id);
+                return Ok(Charged::new(app, bill, charge));
+            }
+            if !tries.again(&source).await {
+                tracing::error!(payment.id = %bill.id, error = %source, "capture left to recovery");
+                return Err(ledger_problem(source).never_pay_again());
+            }
+            hold = still;
+        }
+    }
+
+    /// Gives the hold back: nothing left and nothing is owed.
+    pub(crate) async fn release(&self, why: Release) {
+        let mut tries = Tries::new(&self.app);
+        loop {
+            let now = self.app.clock.now();
+            let error = match self.app.ledger.release(&self.hold, why, now).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if !tries.again(&error).await {
+                tracing::error!(payment.id = %self.bill.id, %error, "release left to recovery");
+                return;
+            }
+        }
+        self.bill.log(self.app.clock.now(), Amount::ZERO, why.as_str());
+    }
+}
+
+async fn captured_before(app: &App, id: PaymentId) -> Option<Amount> {
+    let payment = app.ledger.lookup(id).await.ok()??;
+    match payment.state {
+        Payment::Captured { charge }
+        | Payment::Settling { charge }
+        | Payment::Unknown { charge, .. }
+        | Payment::Settled { charge, .. } => Some(charge),
+        Payment::Held { .. }
+        | Payment::Serving { .. }
+        | Payment::Released { .. }
+        | Payment::Lost { .. } => None,
+    }
+}
+
+/// Bounded retries on the clock, for what a ledger may do next time.
+struct Tries<'a> {
+    app: &'a App,
+    left: u32,
+    pause: Duration,
+}
+
+impl<'a> Tries<'a> {
+    fn new(app: &'a App) -> Self {
+        Self { app, left: TRIES, pause: PAUSE }
+    }
+
+    /// Whether to try again; pauses before it says so.
+    async fn again(&mut self, error: &StoreError) -> bool {
+        self.left = self.left.saturating_sub(1);
+        let hope = match error {
+            StoreError::Unavailable(_) | StoreError::Unknown(_) => true,
+            StoreError::Fenced(_) | StoreError::Illegal(_) | StoreError::Corrupt(_) => false,
+        };
+        if !hope || self.left == 0 {
+            return false;
+        }
+        self.app.clock.sleep_until(self.app.clock.now().plus(self.pause)).await;
+        self.pause = self.pause.saturating_mul(2);
+        true
+    }
+}
+
+/// What the client is told of a ledger that did not do its part.
+pub(crate) fn ledger_problem(error: StoreError) -> Problem {
+    let detail = "The payment could not be recorded; nothing was served.";
+    let problem = match &error {
+        StoreError::Unavailable(_) => {
+            Problem::new(Kind::Unavailable, detail).retry_after(RETRY_AFTER)
+        }
+        StoreError::Unknown(_) => {
+            Problem::new(Kind::Unavailable, detail).retry_after(RETRY_AFTER).never_pay_again()
+        }
+        StoreError::Fenced(_) | StoreError::Illegal(_) | StoreError::Corrupt(_) => {
+            Problem::new(Kind::Internal, detail)
+        }
+    };
+    problem.caused_by(error)
+}
+
+impl Bill {
+    /// The receipt of this payment in some state.
+    pub(crate) fn receipt(&self, state: &Payment, usage: Option<Usage>, at: Timestamp) -> Receipt {
+        Receipt {
+            payment_id: self.id,
+            route: self.route.clone(),
+            scheme: self.scheme.clone(),
+            network: self.asset.network().clone(),
+            asset: self.asset.address().to_owned(),
+            payer: self.payer.clone(),
+            pay_to: self.pay_to.clone(),
+            quoted: self.limit,
+            charged: Receipt::charged_by(state),
+            usage,
+            price_version: self.price_version.clone(),
+            state: state.into(),
+            at,
+        }
+    }
+
+    /// The one event of a finished payment.
+    pub(crate) fn log(&self, now: Timestamp, charge: Amount, outcome: &str) {
+        let duration_ms = now.since(self.began_at).as_millis();
+        tracing::info!(
+            payment.id = %self.id,
+            route = %self.route,
+            network = %self.asset.network(),
+            scheme = %self.scheme,
+            amount_units = %charge,
+            outcome,
+            duration_ms,
+            "payment"
+        );
+    }
+}

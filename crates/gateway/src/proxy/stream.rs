@@ -1,0 +1,151 @@
+//! Answers that leave as they come: every frame passes the meter on its way to the client.
+//!
+//! What is owed for the first byte is durable before it leaves. From then on the stream is read to
+//! its end whether or not the client still listens, and captured whatever way it ends.
+
+mod client;
+mod flow;
+
+use std::sync::Arc;
+
+use farebox_billing::{Ended, Payment, Release, Usage};
+use farebox_store::AnswerMark;
+use http::HeaderMap;
+
+use self::client::Client;
+use self::flow::{Flow, Next};
+use super::Asked;
+use super::charge::{Paid, keep_private, name_receipt};
+use super::hold::{Bill, Held};
+use super::reply::Reply;
+use super::work::Flowing;
+use crate::app::App;
+use crate::probe::Step;
+use crate::problem::Problem;
+
+/// How a stream ended for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// As the upstream ended it.
+    No,
+    /// The upstream broke off, fell silent or took too long.
+    Yes,
+}
+
+/// Serves a stream that is captured when it ends.
+pub(crate) async fn metered(
+    app: &Arc<App>,
+    asked: &Asked,
+    held: Held,
+    flowing: Flowing,
+    reply: &mut Reply,
+) -> Result<(), Problem> {
+    let bill = Arc::clone(held.bill());
+    let (mut head, mut flow) = Flow::new(app, asked, flowing, Some(bill.settle_by));
+    let first = match flow.first().await {
+        Ok(first) => first,
+        Err(problem) => {
+            held.release(Release::UpstreamFailed).await;
+            return Err(problem);
+        }
+    };
+    app.reached(Step::UpstreamAnswered, bill.id);
+    // `exact` charges the whole or nothing, so the first byte makes the whole due.
+    let whole = held.limit();
+    let held = held.meter(whole).await?;
+    prepare(app, &bill, &mut head.headers);
+    let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
+    let cut = forward(app, &bill, &mut flow, first, &mut client).await;
+    let ended = flow.end();
+    let usage = ended.metered().usage;
+    match held.capture(whole, AnswerMark::Sent).await {
+        Ok(charged) => {
+            let receipt = receipt_line(app, &bill, &charged.state(), usage);
+            finish(&mut client, ended, receipt.as_deref(), cut).await;
+            app.reached(Step::Answered, bill.id);
+            charged.settle_later();
+            Ok(())
+        }
+        Err(problem) => {
+            // The checkpoint is durable: recovery captures it. Without a capture, no receipt.
+            finish(&mut client, ended, None, cut).await;
+            Err(problem)
+        }
+    }
+}
+
+/// Serves a stream that is paid for.
+pub(crate) async fn prepaid(
+    app: &Arc<App>,
+    asked: &Asked,
+    paid: Paid,
+    flowing: Flowing,
+    reply: &mut Reply,
+) -> Result<(), Problem> {
+    let bill = Arc::clone(paid.bill());
+    let (mut head, mut flow) = Flow::new(app, asked, flowing, None);
+    let first = match flow.first().await {
+        Ok(first) => first,
+        Err(problem) => {
+            tracing::warn!(payment.id = %bill.id, ?problem, "upstream failed after payment");
+            return Err(paid.owe_back("upstream_failed").await);
+        }
+    };
+    app.reached(Step::UpstreamAnswered, bill.id);
+    paid.mark(AnswerMark::Leaving).await;
+    keep_private(&mut head.headers);
+    paid.tell(&mut head.headers)?;
+    let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
+    let cut = forward(app, &bill, &mut flow, first, &mut client).await;
+    let ended = flow.end();
+    let usage = ended.metered().usage;
+    let receipt = receipt_line(app, &bill, &paid.state(), usage);
+    finish(&mut client, ended, receipt.as_deref(), cut).await;
+    app.reached(Step::Answered, bill.id);
+    paid.mark(AnswerMark::Sent).await;
+    paid.log();
+    Ok(())
+}
+
+fn prepare(app: &App, bill: &Bill, headers: &mut HeaderMap) {
+    keep_private(headers);
+    name_receipt(app, bill.id, headers);
+}
+
+/// Forwards everything up to the end marker. A client that is gone is not waited for, and what the
+/// upstream still sends is read for the meter.
+async fn forward(app: &App, bill: &Bill, flow: &mut Flow, first: Next, client: &mut Client) -> Cut {
+    let mut next = first;
+    let mut begun = false;
+    loop {
+        match next {
+            Next::Pieces(pieces) => client.send_all(pieces).await,
+            Next::End => return Cut::No,
+            Next::Broken(error) => {
+                tracing::warn!(payment.id = %bill.id, %error, "stream cut");
+                return Cut::Yes;
+            }
+        }
+        if !begun {
+            begun = true;
+            app.reached(Step::FirstByte, bill.id);
+        }
+        if client.is_gone() && app.limits.withheld_bytes_max < flow.bytes() {
+            return Cut::Yes;
+        }
+        next = flow.next().await;
+    }
+}
+
+/// The receipt for the client's eyes, before the end marker.
+fn receipt_line(app: &App, bill: &Bill, state: &Payment, usage: Option<Usage>) -> Option<String> {
+    bill.receipt(state, usage, app.clock.now()).comment().ok()
+}
+
+async fn finish(client: &mut Client, ended: Ended, receipt: Option<&str>, cut: Cut) {
+    client.send_all(ended.finish(receipt)).await;
+    match cut {
+        Cut::No => client.end(),
+        Cut::Yes => client.cut().await,
+    }
+}

@@ -1,0 +1,158 @@
+//! The upstream's end of a stream: frames through the meter, within bounds of time.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farebox_billing::{Ended, Format, RequestFacts, StreamFilter};
+use farebox_protocol::Timestamp;
+use http::response;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::app::App;
+use crate::problem::{Kind, Problem};
+use crate::proxy::Asked;
+use crate::proxy::charge::is_owed;
+use crate::proxy::work::{Flowing, forget_length};
+use crate::upstream::{Broken, IdleTimeout};
+
+/// A stream on its way through the meter.
+pub(super) struct Flow {
+    body: IdleTimeout<Incoming>,
+    format: Format,
+    facts: RequestFacts,
+    filter: StreamFilter,
+    /// Ready when the payment can no longer be settled.
+    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    bytes: usize,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// To be forwarded now; may be none.
+    Pieces(Vec<Bytes>),
+    /// The end marker came, or the body ended.
+    End,
+    /// The upstream did not finish.
+    Broken(Interrupted),
+}
+
+/// Why a stream has no proper end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Interrupted {
+    /// By the upstream.
+    #[error(transparent)]
+    Upstream(Broken),
+    /// By us: the payment could not be settled if it went on.
+    #[error("the payment's authorisation ends")]
+    Deadline,
+}
+
+impl Flow {
+    /// Puts the meter of the format into the stream, which ends at `settle_by` at the latest.
+    pub(super) fn new(
+        app: &Arc<App>,
+        asked: &Asked,
+        flowing: Flowing,
+        settle_by: Option<Timestamp>,
+    ) -> (response::Parts, Self) {
+        let (format, answer) = match flowing {
+            Flowing::Events(answer) => (asked.route.config.format, answer),
+            Flowing::Bytes(answer) => (Format::Opaque, answer),
+        };
+        let (mut head, body) = answer.into_parts();
+        if format != Format::Opaque {
+            forget_length(&mut head.headers);
+        }
+        let clock = Arc::clone(&app.clock);
+        let deadline = Box::pin(async move {
+            match settle_by {
+                Some(at) => clock.sleep_until(at).await,
+                None => pending().await,
+            }
+        });
+        let facts = asked.facts.clone();
+        let filter = StreamFilter::new(format, &facts);
+        (head, Self { body, format, facts, filter, deadline, bytes: 0 })
+    }
+
+    /// What comes first. An answer that gives nothing, or nothing but an error, is a problem: it
+    /// owes nothing, so nothing of it is forwarded.
+    pub(super) async fn first(&mut self) -> Result<Next, Problem> {
+        // The same bytes through a second meter, which can be ended to see what it makes of them.
+        let mut scratch = StreamFilter::new(self.format, &self.facts);
+        loop {
+            let data = match self.frame().await {
+                Ok(Some(data)) => data,
+                Ok(None) if self.format == Format::Opaque || self.filter.is_done() => {
+                    return Ok(Next::End);
+                }
+                Ok(None) => return Err(nothing_came()),
+                Err(error) => return Err(nothing_came().caused_by(error)),
+            };
+            drop(scratch.push(data.clone()));
+            let pieces = self.filter.push(data);
+            if pieces.is_empty() {
+                continue;
+            }
+            if failed(scratch) {
+                return Err(Problem::new(
+                    Kind::UpstreamFailed,
+                    "The upstream answered with an error.",
+                ));
+            }
+            return Ok(Next::Pieces(pieces));
+        }
+    }
+
+    /// What comes next.
+    pub(super) async fn next(&mut self) -> Next {
+        match self.frame().await {
+            Ok(Some(data)) => Next::Pieces(self.filter.push(data)),
+            Ok(None) => Next::End,
+            Err(error) => Next::Broken(error),
+        }
+    }
+
+    /// Bytes read so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The stream is over, or is wanted no longer.
+    pub(super) fn end(self) -> Ended {
+        self.filter.end()
+    }
+
+    async fn frame(&mut self) -> Result<Option<Bytes>, Interrupted> {
+        if self.filter.is_done() {
+            return Ok(None);
+        }
+        let frame = tokio::select! {
+            frame = self.body.frame() => frame,
+            () = &mut self.deadline => return Err(Interrupted::Deadline),
+        };
+        let Some(frame) = frame.transpose().map_err(Interrupted::Upstream)? else {
+            return Ok(None);
+        };
+        // Trailers are not part of any format.
+        let data = frame.into_data().unwrap_or_default();
+        self.bytes = self.bytes.saturating_add(data.len());
+        Ok(Some(data))
+    }
+}
+
+/// Whether what came so far is an error and nothing else. What was only begun counts for nothing.
+fn failed(scratch: StreamFilter) -> bool {
+    let ended = scratch.end();
+    let metered = ended.metered();
+    metered.ending == farebox_billing::Ending::Failed && !is_owed(metered)
+}
+
+/// An answer that ended before it gave anything.
+fn nothing_came() -> Problem {
+    Problem::new(Kind::UpstreamFailed, "The upstream's answer ended before it began.")
+}

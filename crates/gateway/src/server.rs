@@ -1,0 +1,190 @@
+//! Sockets: the accept loop, one task for each connection, and the way out.
+
+mod connection;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use farebox_chains::Facilitator;
+use farebox_store::{Ledger, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Mount};
+use crate::clock::Clock;
+use crate::config::GatewayConfig;
+use crate::entropy::Entropy;
+use crate::probe::Probe;
+use crate::routes::RouteError;
+
+/// What a gateway is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where holds and receipts survive. Closed by its owner, after [`Running::shutdown`].
+    pub ledger: Arc<dyn Ledger>,
+    /// Who verifies and settles.
+    pub facilitator: Arc<dyn Facilitator>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Salts and jitter.
+    pub entropy: Arc<Entropy>,
+    /// Told of every step of every payment; [`crate::NoProbe`] outside crash tests.
+    pub probe: Arc<dyn Probe>,
+    /// Other services on the same port, under paths that no route may shadow.
+    pub mounts: Vec<Mount>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ledger could not be read or put in order.
+    #[error("the ledger cannot be used")]
+    Ledger(#[from] StoreError),
+    /// The TLS client for upstreams could not be set up.
+    #[error("TLS towards the upstreams cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// A route that cannot work as it is configured.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+}
+
+/// The gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway;
+
+/// A gateway that listens. Dropping it stops it without waiting; see [`Running::shutdown`].
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    app: Arc<App>,
+    lives: Lives,
+    _stop: DropGuard,
+}
+
+/// What keeps parts of the gateway alive, outermost first.
+#[derive(Clone, Debug)]
+struct Lives {
+    /// Cancelled: no new connections, no new requests on old ones.
+    stop: CancellationToken,
+    /// Cancelled: connections are dropped where they stand.
+    abort: CancellationToken,
+    /// Cancelled: the settlement worker rests for good.
+    retire: CancellationToken,
+    /// The accept loop and connections.
+    connections: TaskTracker,
+    /// The settlement worker.
+    workers: TaskTracker,
+}
+
+impl Gateway {
+    /// Puts the ledger in order, checks the routes, listens and serves.
+    pub async fn start(config: GatewayConfig, parts: Parts) -> Result<Running, StartError> {
+        let recovered = parts.ledger.recover(parts.clock.now()).await?;
+        tracing::info!(?recovered, "ledger recovered");
+        let address = config.listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let app = App::build(config, parts).await?;
+        let stop = CancellationToken::new();
+        let lives = Lives {
+            stop: stop.clone(),
+            abort: CancellationToken::new(),
+            retire: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            workers: TaskTracker::new(),
+        };
+        lives.workers.spawn(Arc::clone(&app.settler).run(lives.retire.clone()));
+        lives.connections.spawn(accept(listener, Arc::clone(&app), lives.clone()));
+        tracing::info!(%address, routes = app.routes.len(), "gateway listens");
+        Ok(Running { address, app, lives, _stop: stop.drop_guard() })
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new requests, finishes the running ones (those whose client has gone included) and
+    /// what settlements are due, all within the configured time; what is left is for recovery.
+    pub async fn shutdown(self) {
+        let Self { app, lives, .. } = &self;
+        app.draining.cancel();
+        lives.stop.cancel();
+        let finished = tokio::time::timeout(app.limits.drain, drain(app, lives)).await.is_ok();
+        if !finished {
+            tracing::warn!(payments = app.payments.len(), "shutdown cut off what was running");
+        }
+        lives.abort.cancel();
+        lives.retire.cancel();
+        lives.workers.close();
+        lives.connections.close();
+        lives.workers.wait().await;
+        lives.connections.wait().await;
+        tracing::info!(finished, "gateway stopped");
+    }
+}
+
+async fn drain(app: &App, lives: &Lives) {
+    lives.connections.close();
+    lives.connections.wait().await;
+    app.payments.close();
+    loop {
+        app.payments.wait().await;
+        let now = app.clock.now();
+        match app.ledger.next_due().await {
+            Ok(Some(due)) if due <= now => app.settler.kick(),
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "due settlements could not be read");
+                return;
+            }
+        }
+        // The worker leases on its own task; it has started something or found nothing soon.
+        app.clock.sleep_until(now.plus(std::time::Duration::from_millis(5))).await;
+    }
+}
+
+async fn accept(listener: TcpListener, app: Arc<App>, lives: Lives) {
+    let slots = Arc::new(Semaphore::new(app.limits.connections_max));
+    loop {
+        // Above the limit new connections wait in the listen queue.
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+            Some((listener.accept().await, slot))
+        };
+        let accepted = tokio::select! {
+            () = lives.stop.cancelled() => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Some((Ok((stream, _)), slot)) => {
+                let connection = connection::serve(stream, Arc::clone(&app), lives.clone());
+                lives.connections.spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Some((Err(error), _)) => {
+                // Out of descriptors, mostly: connections that end give some back.
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            None => return,
+        }
+    }
+}
