@@ -205,16 +205,25 @@ impl Chain {
         Ok(hash)
     }
 
-    /// Mines a block if anything can run in it.
+    /// Mines as long as something can run: one block unless more is ready than fits in it.
     pub(crate) fn mine_ready(&mut self, now: u64) {
-        let base_fee = self.base_fee();
-        let ready = self.pool.senders().any(|sender| {
-            let head = self.pool.at(sender, self.state.now().nonce(sender));
-            head.is_some_and(|head| head.tip(base_fee).is_some())
-        });
-        if ready {
+        while self.something_is_ready() {
+            let waiting = self.pool.len();
             self.mine(now);
+            if self.pool.len() == waiting {
+                return;
+            }
         }
+    }
+
+    fn something_is_ready(&self) -> bool {
+        let base_fee = self.base_fee();
+        self.pool.senders().any(|sender| {
+            let head = self.pool.at(sender, self.state.now().nonce(sender));
+            head.is_some_and(|head| {
+                head.tip(base_fee).is_some() && head.tx.gas_limit() <= self.gas_limit
+            })
+        })
     }
 
     /// Mines a block of what waits, perhaps an empty one; returns its number.

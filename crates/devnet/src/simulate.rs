@@ -127,11 +127,17 @@ impl<'a> Simulation<'a> {
             other => other?,
         };
         // 63/64 of the gas is the most that an inner call gets (EIP-150), so more than was used may be
-        // needed: search between, first close to what was used.
+        // needed: search between, first at what was used and close to it.
         let mut low = used.saturating_sub(1);
         let near = used.saturating_add(used.div_ceil(63)).saturating_add(2_300);
-        if near < high && self.attempt(near).is_ok() {
-            high = near;
+        for guess in [used, near] {
+            if low < guess && guess < high {
+                if self.attempt(guess).is_ok() {
+                    high = guess;
+                } else {
+                    low = guess;
+                }
+            }
         }
         while low.saturating_add(1) < high {
             let middle = low.midpoint(high);

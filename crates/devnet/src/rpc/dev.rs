@@ -13,6 +13,9 @@ use crate::{
 /// Most blocks mined by one request.
 const MINE_LIMIT: u64 = 100_000;
 
+/// Most gas that a block may be given: an endless loop runs for seconds with it, not for ever.
+const GAS_LIMIT: u64 = 1_000_000_000;
+
 /// Highest base fee that can be asked for, wei per gas: 1 ETH, far from overflowing later.
 const BASE_FEE_LIMIT: u64 = 1_000_000_000_000_000_000;
 
@@ -134,7 +137,11 @@ pub(super) fn set_base_fee(chain: &mut Chain, params: &Params, _now: u64) -> Ans
 
 /// `evm_setBlockGasLimit(gas)`.
 pub(super) fn set_gas_limit(chain: &mut Chain, params: &Params, _now: u64) -> Answer {
-    chain.set_gas_limit(params.required_u64(0)?);
+    let gas = params.required_u64(0)?;
+    if gas > GAS_LIMIT {
+        return Err(RpcError::invalid_params(format!("at most {GAS_LIMIT} gas in a block")));
+    }
+    chain.set_gas_limit(gas);
     Ok(Value::Bool(true))
 }
 

@@ -114,6 +114,22 @@ async fn a_gap_waits_until_it_is_filled() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_in_a_block_fills_the_next() {
+    let net = Net::instant().await;
+    net.ok::<Value>("evm_setBlockGasLimit", json!([250_000])).await;
+    for nonce in [1, 2, 3, 4, 0] {
+        net.send_raw(Key::dev(1).sign_tx(TxEip1559 { nonce, ..tx_1559() })).await.unwrap();
+    }
+    assert_eq!((net.number().await, net.nonce(Key::dev(1).address()).await), (2, 5));
+    for (block, count) in [("0x1", "0x3"), ("0x2", "0x2")] {
+        let shown: Value = net.ok("eth_getBlockTransactionCountByNumber", json!([block])).await;
+        assert_eq!(shown, json!(count));
+    }
+    let refusal = net.refused("evm_setBlockGasLimit", json!([u64::MAX])).await;
+    assert_eq!(refusal.code, -32602);
+}
+
+#[tokio::test]
 async fn a_replacement_must_pay_a_tenth_more() {
     let net = Net::mining(Mining::Manual).await;
     let with_fees = |tip: u128, cap: u128, value: u64| {
