@@ -185,11 +185,6 @@ impl SharedBudget {
         self.lock().release_at(reservation, expiry);
     }
 
-    /// The budget as it stands, on its own.
-    pub(crate) fn copy(&self) -> Budget {
-        self.lock().clone()
-    }
-
     /// [`Budget::standing`].
     pub fn standing(&self) -> Standing {
         self.lock().standing()

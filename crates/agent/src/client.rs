@@ -5,6 +5,7 @@
 //! still good could be charged as well, so there never is one.
 
 mod delivery;
+mod preview;
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use crate::policy::{PlainHttp, Policy};
 use crate::transport::{Direct, Transport};
 use crate::wallet::Wallet;
 
+pub use self::preview::{Preview, preview};
+
 /// A client that pays what its policy allows. Cheap to clone; clones share one budget.
 #[derive(Clone, Debug)]
 pub struct PayingClient {
@@ -34,6 +37,12 @@ pub struct PayingClient {
 #[derive(Clone, Debug)]
 pub(crate) struct Payer {
     wallet: Wallet,
+    purse: Purse,
+}
+
+/// What decides whether something is paid: all of it but the key.
+#[derive(Clone, Debug)]
+struct Purse {
     policy: Arc<Policy>,
     budget: Arc<SharedBudget>,
     clock: Arc<dyn Clock>,
@@ -49,15 +58,6 @@ pub struct PaidResponse {
     pub payment: Option<Payment>,
 }
 
-/// What [`PayingClient::preview`] found out.
-#[derive(Debug)]
-pub enum Preview {
-    /// No payment is asked for: here is the answer.
-    Free(Response),
-    /// This is what would be signed.
-    WouldPay(Box<Offer>),
-}
-
 impl PayingClient {
     /// A client over `http`, which gets its redirects switched off: nobody is sent elsewhere with a
     /// payment. Its timeouts are the caller's to set.
@@ -66,14 +66,14 @@ impl PayingClient {
         wallet: Wallet,
         policy: Policy,
     ) -> Result<Self, reqwest::Error> {
-        let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
+        let http = no_redirects(http)?;
         Ok(Self { http, payer: Payer::new(wallet, policy) })
     }
 
     /// With another clock than the machine's.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.payer.clock = clock;
+        self.payer.purse.clock = clock;
         self
     }
 
@@ -85,20 +85,6 @@ impl PayingClient {
         self.payer.run(&mut Direct(&self.http), request).await
     }
 
-    /// Sends the request unpaid and says what would be paid for it. Signs and reserves nothing.
-    pub async fn preview(&self, request: Request) -> Result<Preview, PayError> {
-        let payer = &self.payer;
-        let url = request.url().clone();
-        let answer = Direct(&self.http).send(request).await;
-        let answer = answer.map_err(|it| PayError::Unreachable(it.source))?;
-        let Some(challenge) = read_challenge(&answer)? else { return Ok(Preview::Free(answer)) };
-        payer.check_way(&url, &answer)?;
-        // On a copy of the budget: what would be over it is refused here as well.
-        let budget = SharedBudget::new(payer.budget.copy());
-        let (offer, _) = payer.choose(&challenge, &budget)?;
-        Ok(Preview::WouldPay(Box::new(offer)))
-    }
-
     /// The account that pays.
     pub fn wallet(&self) -> &Wallet {
         &self.payer.wallet
@@ -106,22 +92,22 @@ impl PayingClient {
 
     /// How the budget stands.
     pub fn standing(&self) -> Standing {
-        self.payer.budget.standing()
+        self.payer.standing()
     }
 }
 
 impl Payer {
     pub(crate) fn new(wallet: Wallet, policy: Policy) -> Self {
-        let budget = Arc::new(SharedBudget::new(Budget::new(policy.limits)));
-        Self { wallet, policy: Arc::new(policy), budget, clock: Arc::new(SystemClock) }
+        Self { wallet, purse: Purse::new(policy) }
     }
 
-    pub(crate) fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ..self }
+    pub(crate) fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.purse.clock = clock;
+        self
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        self.budget.standing()
+        self.purse.budget.standing()
     }
 
     /// The whole way of one request.
@@ -140,16 +126,23 @@ impl Payer {
         let Some(challenge) = read_challenge(&answer)? else {
             return Ok(PaidResponse { response: answer, payment: None });
         };
-        self.check_way(&url, &answer)?;
+        self.purse.check_way(&url, &answer)?;
         let repeat = repeat.ok_or(PayError::NotRepeatable)?;
-        let (offer, reservation) = self.choose(&challenge, &self.budget)?;
-        match sign(&self.wallet, &offer, &challenge, self.clock.now()) {
-            Ok(signed) => self.deliver(transport, repeat, signed, reservation).await,
+        let (offer, reservation) = self.purse.choose(&challenge)?;
+        match sign(&self.wallet, &offer, &challenge, self.purse.clock.now()) {
+            Ok(signed) => self.purse.deliver(transport, repeat, signed, reservation).await,
             Err(error) => {
-                self.budget.release(reservation);
+                self.purse.budget.release(reservation);
                 Err(error.into())
             }
         }
+    }
+}
+
+impl Purse {
+    fn new(policy: Policy) -> Self {
+        let budget = Arc::new(SharedBudget::new(Budget::new(policy.limits)));
+        Self { policy: Arc::new(policy), budget, clock: Arc::new(SystemClock) }
     }
 
     /// Whether a payment may go where the demand came from.
@@ -171,15 +164,11 @@ impl Payer {
     }
 
     /// The first offer that the policy allows and the budget has room for.
-    fn choose(
-        &self,
-        challenge: &Challenge,
-        budget: &SharedBudget,
-    ) -> Result<(Offer, Reservation), PayError> {
+    fn choose(&self, challenge: &Challenge) -> Result<(Offer, Reservation), PayError> {
         let mut refusals = Vec::new();
         for entry in &challenge.accepts {
             let reserved = examine(entry, &self.policy).and_then(|offer| {
-                let reserved = budget.reserve(offer.worth, self.clock.now());
+                let reserved = self.budget.reserve(offer.worth, self.clock.now());
                 reserved.map(|it| (offer, it)).map_err(Refusal::Budget)
             });
             match reserved {
@@ -189,6 +178,10 @@ impl Payer {
         }
         Err(PayError::Refused(Refusals(refusals)))
     }
+}
+
+fn no_redirects(http: reqwest::ClientBuilder) -> Result<reqwest::Client, reqwest::Error> {
+    http.redirect(reqwest::redirect::Policy::none()).build()
 }
 
 fn read_challenge(answer: &Response) -> Result<Option<Challenge>, PayError> {

@@ -25,7 +25,7 @@ pub use crate::budget::{
     Budget, ExceedsReservation, Limits, OverBudget, Reservation, SharedBudget, Standing,
 };
 pub use crate::challenge::BadChallenge;
-pub use crate::client::{PaidResponse, PayingClient, Preview};
+pub use crate::client::{PaidResponse, PayingClient, Preview, preview};
 pub use crate::clock::{Clock, SystemClock};
 pub use crate::entropy::NoEntropy;
 pub use crate::env::{BadVariable, secret_from_env};

@@ -41,6 +41,9 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, terms: &Terms) -> V
         Some(Ok(it)) if it.error_reason == Some(Reason::SettlementPending) => again(headers),
         Some(Ok(it)) => Verdict::Disclaimed { reason: reason_of(&it) },
         Some(Err(bad)) => Verdict::Misfit(bad),
+        None if headers.get(FAREBOX_CHARGED).is_some_and(|it| it == "0") => {
+            Verdict::Disclaimed { reason: "nothing_owed".to_owned() }
+        }
         None => judge_status(status, headers),
     }
 }
@@ -64,6 +67,8 @@ fn judge_status(status: StatusCode, headers: &HeaderMap) -> Verdict {
     }
 }
 
+/// The header by which a Farebox gateway passes on an answer that costs nothing.
+const FAREBOX_CHARGED: &str = "x-farebox-charged";
 /// `settlement_pending` as a 402's `error`.
 const PENDING: &str = "settlement_pending";
 

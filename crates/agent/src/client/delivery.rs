@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use farebox_billing::Receipt;
 use farebox_protocol::header::PAYMENT_SIGNATURE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response};
 use url::Url;
 
-use super::{PaidResponse, Payer};
+use super::{PaidResponse, Purse};
 use crate::budget::Reservation;
 use crate::entropy::jittered;
 use crate::error::PayError;
@@ -22,6 +22,9 @@ use crate::verdict::{Verdict, judge, says_used};
 /// The longest receipt that is read.
 const RECEIPT_BYTES_MAX: usize = 64 * 1024;
 
+/// The header in which a Farebox gateway says where the receipt is.
+const FAREBOX_RECEIPT: &str = "farebox-receipt";
+
 /// How the sending ended.
 enum Ending {
     /// With an answer that says something, or that is the last one there will be.
@@ -30,7 +33,7 @@ enum Ending {
     Failed { error: SendError, before: Arrived },
 }
 
-impl Payer {
+impl Purse {
     /// From the signature to the booked outcome.
     pub(super) async fn deliver(
         &self,
@@ -48,7 +51,8 @@ impl Payer {
             Ending::Failed { error, before: Arrived::Perhaps } => {
                 let known = self.look_up(transport, &url, &signed).await;
                 let outcome = known.unwrap_or(Outcome::Unknown { why: Doubt::Silence });
-                let payment = Box::new(self.book(outcome, &url, signed, reservation));
+                let receipt_url = receipt_url(&url, &signed);
+                let payment = Box::new(self.book(outcome, receipt_url, signed, reservation));
                 Err(PayError::NoAnswer { payment, source: error.source })
             }
             Ending::Answered { response, verdict, before } => {
@@ -57,7 +61,9 @@ impl Payer {
                     let known = self.look_up(transport, &url, &signed).await;
                     outcome = known.unwrap_or(outcome);
                 }
-                let payment = self.book(outcome, &url, signed, reservation);
+                let receipt_url =
+                    named_receipt(&url, response.headers()).or_else(|| receipt_url(&url, &signed));
+                let payment = self.book(outcome, receipt_url, signed, reservation);
                 Ok(answered(response, payment))
             }
         }
@@ -108,8 +114,8 @@ impl Payer {
         }
     }
 
-    /// What the seller's receipt says, where the seller is a Farebox gateway. The same payment
-    /// header shows that it is ours.
+    /// What the seller's receipt says, where the seller is a Farebox gateway. The address is made
+    /// from the one that was asked for, never taken from an answer (attack A24).
     async fn look_up(
         &self,
         transport: &mut dyn Transport,
@@ -118,10 +124,8 @@ impl Payer {
     ) -> Option<Outcome> {
         let mut request = Request::new(Method::GET, receipt_url(url, signed)?);
         *request.timeout_mut() = Some(Duration::from_secs(10));
-        request.headers_mut().insert(PAYMENT_SIGNATURE, signed.header.clone());
-        request
-            .headers_mut()
-            .insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
+        let json_only = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(http::header::ACCEPT, json_only);
         let mut response = transport.send(request).await.ok()?;
         if response.status() != StatusCode::OK {
             return None;
@@ -144,11 +148,10 @@ impl Payer {
     fn book(
         &self,
         outcome: Outcome,
-        url: &Url,
+        receipt_url: Option<Url>,
         signed: Signed,
         reservation: Reservation,
     ) -> Payment {
-        let receipt_url = receipt_url(url, &signed);
         let terms = signed.terms;
         let said = match &outcome {
             Outcome::Paid { charged, .. } => {
@@ -184,6 +187,12 @@ impl Payer {
             tracing::error!(%error, "a charge over its reservation was not booked");
         }
     }
+}
+
+/// Where the seller says that the receipt is; only for people to look at.
+fn named_receipt(url: &Url, headers: &HeaderMap) -> Option<Url> {
+    let named = url.join(headers.get(FAREBOX_RECEIPT)?.to_str().ok()?).ok()?;
+    matches!(named.scheme(), "http" | "https").then_some(named)
 }
 
 /// Where a Farebox gateway shows the receipt.
