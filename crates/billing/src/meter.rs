@@ -38,7 +38,7 @@ impl Metered {
 pub enum Ending {
     /// As its format says it must.
     Complete,
-    /// Without its end marker.
+    /// Without its end marker, or in the middle of its JSON.
     Cut,
     /// The upstream told of an error in it.
     Failed,

@@ -194,19 +194,19 @@ impl Tally {
     }
 }
 
-/// Meters a `chat.completion`. A body that is not one is taken as text.
+/// Meters a `chat.completion`. A body that is no whole JSON object is taken as text that was cut.
 pub(super) fn meter_answer(facts: &RequestFacts, body: &[u8]) -> Metered {
     let mut tally = Tally::new(facts);
     let mut ending = Ending::Complete;
-    match serde_json::from_slice::<Chunk>(body) {
-        Ok(answer) => {
-            if answer.is_error() {
-                ending = Ending::Failed;
-            }
-            tally.add(answer.text_bytes());
-            tally.reported = answer.usage();
+    if let Ok(answer) = serde_json::from_slice::<Chunk>(body) {
+        if answer.is_error() {
+            ending = Ending::Failed;
         }
-        Err(_) => tally.add(u64::try_from(body.len()).unwrap_or(u64::MAX)),
+        tally.add(answer.text_bytes());
+        tally.reported = answer.usage();
+    } else {
+        ending = Ending::Cut;
+        tally.add(u64::try_from(body.len()).unwrap_or(u64::MAX));
     }
     let content = if tally.is_empty() { Content::None } else { Content::Some };
     Metered { usage: Some(tally.usage()), ending, content, unread_bytes: 0 }

@@ -316,13 +316,13 @@ fn answers() {
     ] {
         good(&usage(untold), Usage::estimated(3, 2));
     }
-    good("not json", Usage::estimated(3, 2));
+    check_answer("not json", Usage::estimated(3, 2), Ending::Cut, Content::Some);
     good(
         r#"{"choices":7,"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":"4","prompt_tokens_details":7}}"#,
         Usage::reported(3, 1),
     );
     check_answer("{}", Usage::estimated(3, 0), Ending::Complete, Content::None);
-    check_answer("", Usage::estimated(3, 0), Ending::Complete, Content::None);
+    check_answer("", Usage::estimated(3, 0), Ending::Cut, Content::None);
     check_answer(
         r#"{"error":{"message":"no"}}"#,
         Usage::estimated(3, 0),
