@@ -24,6 +24,9 @@ pub struct NetworkConfig {
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
     pub confirmations: u32,
+    /// How long a settlement is waited for until its outcome is called unknown; it is looked after
+    /// all the same, and asking again waits again.
+    pub settle_wait: Duration,
     /// The least tip that is offered, in wei.
     pub tip_floor_wei: u128,
     /// The most that is paid for one unit of gas, in wei; above it settlements are not sent.
@@ -46,6 +49,8 @@ pub struct TokenConfig {
 impl NetworkConfig {
     /// How many times the usual price of gas is still paid, if nobody says otherwise.
     const GAS_PRICE_HEADROOM: u128 = 200;
+    /// The block time of a network that nothing is known of.
+    const BLOCK_TIME: Duration = Duration::from_secs(2);
     /// The most that is paid for gas on a network that nothing is known of: 10 000 gwei.
     pub const GAS_PRICE_CAP_WEI: u128 = 10_000_000_000_000;
 
@@ -57,6 +62,7 @@ impl NetworkConfig {
             tokens: row.tokens.iter().map(TokenConfig::from).collect(),
             block_time: row.block_time,
             confirmations: 1,
+            settle_wait: settle_wait(row.block_time),
             tip_floor_wei: row.tip_floor_wei,
             gas_price_cap_wei: row.gas_price_wei.saturating_mul(Self::GAS_PRICE_HEADROOM),
         }
@@ -68,12 +74,18 @@ impl NetworkConfig {
             network,
             rpc,
             tokens: vec![token],
-            block_time: Duration::from_secs(2),
+            block_time: Self::BLOCK_TIME,
             confirmations: 1,
+            settle_wait: settle_wait(Self::BLOCK_TIME),
             tip_floor_wei: 0,
             gas_price_cap_wei: Self::GAS_PRICE_CAP_WEI,
         }
     }
+}
+
+/// Ten blocks, within what people and their HTTP clients wait for.
+fn settle_wait(block_time: Duration) -> Duration {
+    block_time.saturating_mul(10).clamp(Duration::from_secs(20), Duration::from_mins(1))
 }
 
 impl From<&TokenRow> for TokenConfig {

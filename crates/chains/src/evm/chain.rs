@@ -18,11 +18,6 @@ use super::tracker::{Tracker, TrackerParts};
 use crate::config::NetworkConfig;
 use crate::rpc::RpcClient;
 
-/// Bounds of how long a settlement is waited for.
-const WAIT_MIN: Duration = Duration::from_secs(20);
-const WAIT_MAX: Duration = Duration::from_mins(1);
-/// And in blocks.
-const WAIT_BLOCKS: u32 = 10;
 /// Bounds of how long a price of gas is good.
 const FEES_MIN: Duration = Duration::from_millis(250);
 const FEES_MAX: Duration = Duration::from_secs(6);
@@ -116,10 +111,5 @@ impl Chain {
             ),
             payer: None,
         })
-    }
-
-    /// How long a settlement is waited for until its outcome is called unknown.
-    pub(crate) fn wait_bound(&self) -> Duration {
-        self.config.block_time.saturating_mul(WAIT_BLOCKS).clamp(WAIT_MIN, WAIT_MAX)
     }
 }

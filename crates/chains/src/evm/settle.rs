@@ -95,7 +95,7 @@ impl Chain {
 
     async fn await_outcome(&self, mut progress: watch::Receiver<Progress>) -> Outcome {
         let ended = progress.wait_for(|it| it.outcome.is_some());
-        let ended = tokio::time::timeout(self.wait_bound(), ended).await;
+        let ended = tokio::time::timeout(self.config().settle_wait, ended).await;
         let outcome = ended.ok().and_then(Result::ok).and_then(|it| it.outcome.clone());
         // None: it takes too long, or the flight was torn down with the process.
         outcome.unwrap_or_else(|| Outcome::Unknown { transaction: progress.borrow().transaction })

@@ -38,13 +38,13 @@ pub(crate) enum BadSignature {
     NotHex,
     #[error("expected a signature of 65 bytes, found {0} (smart wallets are not taken here)")]
     Length(usize),
-    #[error("the wallet is not deployed, and its factory is not on the list of trusted ones")]
+    #[error("expected a deployed wallet, found one that is not, by a factory that is not trusted")]
     Undeployed,
     #[error("expected v to be 27 or 28, found {0}")]
     V(u8),
     #[error("expected s in the lower half of the curve's order, found its malleable twin")]
     HighS,
-    #[error("no key could have made it")]
+    #[error("expected a point of the curve, found numbers that no key could have made")]
     Unrecoverable,
 }
 

@@ -1,0 +1,248 @@
+//! Nodes that fail at bad moments: nothing is lost, nothing is sent twice with other bytes.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use farebox_chains::{Facilitator, LocalFacilitator, NetworkConfig, SettleError, Verification};
+use farebox_devnet::{DEV_ACCOUNTS, Mining};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{PAY_TO, World, demand, http, key, network_config, now, pay, payer, until};
+
+/// What a node does with a transaction that is sent to it.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Takes it, and never says so.
+    TakeSilently,
+    /// Loses it, and says nothing.
+    Lose,
+    /// Refuses it.
+    Refuse,
+}
+
+/// A node before the dev chain that fails as told.
+struct Node {
+    url: String,
+    faults: Arc<Faults>,
+    stop: CancellationToken,
+}
+
+struct Faults {
+    upstream: String,
+    http: reqwest::Client,
+    plan: Mutex<VecDeque<Fault>>,
+    sent: Mutex<Vec<String>>,
+}
+
+impl Node {
+    /// Does so with the first transactions, and behaves from then on.
+    async fn start(world: &World, plan: &[Fault]) -> Self {
+        let faults = Arc::new(Faults {
+            upstream: world.devnet.url(),
+            http: http(),
+            plan: Mutex::new(plan.iter().copied().collect()),
+            sent: Mutex::default(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&faults));
+        let stop = CancellationToken::new();
+        let serving =
+            axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        world.tasks.spawn(async move { serving.await.unwrap() });
+        Self { url, faults, stop }
+    }
+
+    /// Every different transaction that was sent.
+    fn different(&self) -> usize {
+        self.faults.sent.lock().unwrap().iter().collect::<HashSet<_>>().len()
+    }
+
+    fn sends(&self) -> usize {
+        self.faults.sent.lock().unwrap().len()
+    }
+}
+
+async fn serve(State(faults): State<Arc<Faults>>, body: Bytes) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let mut fault = None;
+    if request["method"] == "eth_sendRawTransaction" {
+        faults.sent.lock().unwrap().push(request["params"][0].to_string());
+        fault = faults.plan.lock().unwrap().pop_front();
+    }
+    match fault {
+        Some(Fault::Lose) => StatusCode::BAD_GATEWAY.into_response(),
+        Some(Fault::Refuse) => {
+            let error = json!({"code": -32000, "message": "txpool is full"});
+            axum::Json(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+                .into_response()
+        }
+        Some(Fault::TakeSilently) | None => {
+            let forwarded = faults.http.post(&faults.upstream).body(body);
+            let answer = forwarded.header("content-type", "application/json").send().await.unwrap();
+            let answer = answer.bytes().await.unwrap();
+            if fault.is_some() {
+                return StatusCode::GATEWAY_TIMEOUT.into_response();
+            }
+            answer.into_response()
+        }
+    }
+}
+
+/// A facilitator that reaches the dev chain through these nodes.
+fn through(world: &World, urls: &[String], wait: Duration) -> LocalFacilitator {
+    let config = NetworkConfig { settle_wait: wait, ..network_config(urls) };
+    let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
+    LocalFacilitator::new(vec![config], keys, world.tasks.clone(), world.stop.clone()).unwrap()
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn finish(world: World, nodes: &[Node]) {
+    for node in nodes {
+        node.stop.cancel();
+    }
+    world.end().await;
+}
+
+async fn check_fault(plan: &[Fault]) {
+    let world = World::start(Mining::Instant, 1).await;
+    let node = Node::start(&world, plan).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    let request = pay(&payer(), &demand(1_000), 1);
+    facilitator.settle(&request, now()).await.unwrap();
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
+    assert_eq!(node.different(), 1, "after {plan:?}");
+    finish(world, &[node]).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_never_came_is_found_in_the_receipts() {
+    check_fault(&[Fault::TakeSilently]).await;
+}
+
+#[tokio::test]
+async fn a_lost_transaction_is_sent_again_with_the_same_bytes() {
+    check_fault(&[Fault::Lose]).await;
+    check_fault(&[Fault::Lose, Fault::Lose]).await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_reconciled_by_asking_again() {
+    let world = World::start(Mining::Manual, 1).await;
+    let node = Node::start(&world, &[]).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), Duration::from_millis(300));
+    let request = pay(&payer(), &demand(1_000), 1);
+    let result = facilitator.settle(&request, now()).await;
+    let Err(SettleError::Unknown { transaction: Some(first) }) = result else {
+        panic!("{result:?}")
+    };
+    let result = facilitator.settle(&request, now()).await;
+    let Err(SettleError::Unknown { transaction: Some(second) }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(first, second);
+    world.devnet.mine();
+    until("the receipt is seen", || async {
+        facilitator.settle(&request, now()).await.is_ok_and(|it| it.transaction == first)
+    })
+    .await;
+    assert_eq!((node.different(), world.balance(PAY_TO).await), (1, 1_000));
+    finish(world, &[node]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_leaves_no_gap() {
+    let world = World::start(Mining::Instant, 1).await;
+    let node = Node::start(&world, &[Fault::Refuse]).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    let requests: Vec<_> = (0..16).map(|number| pay(&payer(), &demand(10), number)).collect();
+    let results = join_all(requests.iter().map(|it| facilitator.settle(it, now()))).await;
+    let refused: Vec<_> = (results.iter().zip(&requests)).filter(|it| it.0.is_err()).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(matches!(refused[0].0, Err(SettleError::NotSent(_))), "{refused:?}");
+    assert_eq!(world.balance(PAY_TO).await, 150);
+    facilitator.settle(refused[0].1, now()).await.unwrap();
+    assert_eq!(world.balance(PAY_TO).await, 160);
+    finish(world, &[node]).await;
+}
+
+#[tokio::test]
+async fn another_endpoint_takes_over() {
+    let world = World::start(Mining::Instant, 1).await;
+    let dead = "http://127.0.0.1:1".to_owned();
+    let facilitator = through(&world, &[dead.clone(), world.devnet.url()], PATIENCE);
+    let request = pay(&payer(), &demand(1_000), 1);
+    let verification = facilitator.verify(&request, now()).await.unwrap();
+    assert!(matches!(verification, Verification::Valid { .. }), "{verification:?}");
+    facilitator.settle(&request, now()).await.unwrap();
+
+    let alone = through(&world, &[dead], PATIENCE);
+    let error = alone.verify(&request, now()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the facilitator or its chain could not be asked: eip155:84532 by JSON-RPC"
+    );
+    let request = pay(&payer(), &demand(1_000), 2);
+    let result = alone.settle(&request, now()).await;
+    assert!(matches!(result, Err(SettleError::NotSent(_))), "{result:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_pool_dropped_is_sent_again() {
+    let world = World::start(Mining::Manual, 1).await;
+    let node = Node::start(&world, &[]).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    let request = pay(&payer(), &demand(1_000), 1);
+    let drop_and_mine = async {
+        until("it was sent", || async { node.sends() == 1 }).await;
+        let raw = node.faults.sent.lock().unwrap()[0].clone();
+        assert!(raw.len() > 100);
+        let signer = DEV_ACCOUNTS[0].address.to_string();
+        let pending = || world.rpc("eth_getTransactionCount", json!([signer, "pending"]));
+        until("it waits", || async { pending().await == "0x1" }).await;
+        let block = world.rpc("eth_getBlockByNumber", json!(["pending", false])).await;
+        for hash in block["transactions"].as_array().unwrap() {
+            world.rpc("anvil_dropTransaction", json!([hash])).await;
+        }
+        assert_eq!(pending().await, "0x0");
+        until("it was sent again", || async { pending().await == "0x1" }).await;
+        world.devnet.mine();
+    };
+    let (result, ()) = tokio::join!(facilitator.settle(&request, now()), drop_and_mine);
+    result.unwrap();
+    assert_eq!((node.different(), world.balance(PAY_TO).await), (1, 1_000));
+    finish(world, &[node]).await;
+}
+
+#[tokio::test]
+async fn a_price_of_gas_that_runs_away_is_followed() {
+    let world = World::start(Mining::Manual, 1).await;
+    let node = Node::start(&world, &[]).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    let request = pay(&payer(), &demand(1_000), 1);
+    let raise = async {
+        until("it was sent", || async { node.sends() == 1 }).await;
+        // A hundred gwei, which is more than it offers.
+        world.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x174876e800"])).await;
+        world.devnet.mine();
+        until("a dearer version was sent", || async { node.different() == 2 }).await;
+        until("it is mined", || async {
+            world.devnet.mine();
+            world.balance(PAY_TO).await == 1_000
+        })
+        .await;
+    };
+    let (result, ()) = tokio::join!(facilitator.settle(&request, now()), raise);
+    result.unwrap();
+    finish(world, &[node]).await;
+}

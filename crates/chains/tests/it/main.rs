@@ -1,0 +1,19 @@
+//! Payments verified and settled on the dev chain, and facilitators and nodes that misbehave.
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
+mod parallel;
+#[cfg(test)]
+mod pure;
+#[cfg(test)]
+mod remote;
+#[cfg(test)]
+mod settling;
+#[cfg(test)]
+mod startup;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,267 @@
+//! A27: facilitators that lie, fail and dawdle. Never a false grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use farebox_chains::{
+    ChainReader, Facilitator, Lookup, RemoteConfig, RemoteFacilitator, SettleError, Verification,
+};
+use farebox_devnet::Mining;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::{CHAIN, World, demand, network_config, now, pay, payer, use_tls};
+
+const HASH: &str = "0xa7227545fdf08b8326e0d1290123ab278f47b25910dbe239b8a9a6d8c019f32c";
+
+/// What a facilitator answers to everything.
+#[derive(Clone, Debug)]
+enum Script {
+    Answer(u16, String),
+    /// A byte now and then, for ever.
+    Dawdle,
+    /// Somewhere else, where money would be found.
+    Redirect(String),
+}
+
+struct Fake {
+    url: String,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Fake {
+    async fn start(script: Script) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/base/", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(Arc::new(script));
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let serving = axum::serve(listener, router);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move { serving.await }));
+        Self { url, stop, tasks }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn answer(State(script): State<Arc<Script>>) -> Response {
+    match &*script {
+        Script::Answer(status, body) => {
+            (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response()
+        }
+        Script::Redirect(to) => {
+            (StatusCode::TEMPORARY_REDIRECT, [("location", to.clone())]).into_response()
+        }
+        Script::Dawdle => {
+            let bytes = futures_util::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Some((Ok::<_, std::io::Error>(" "), ()))
+            });
+            Body::from_stream(bytes).into_response()
+        }
+    }
+}
+
+fn remote(urls: &[&str], reader: Option<ChainReader>) -> RemoteFacilitator {
+    use_tls();
+    let urls = urls.iter().map(|it| it.parse().unwrap()).collect();
+    let config = RemoteConfig { urls, timeout: Duration::from_millis(1_500) };
+    RemoteFacilitator::new(config, reader).unwrap()
+}
+
+fn success() -> Value {
+    json!({
+        "success": true,
+        "transaction": HASH,
+        "network": CHAIN,
+        "payer": payer().address().to_string(),
+    })
+}
+
+fn with(mut body: Value, key: &str, value: Value) -> Script {
+    body[key] = value;
+    Script::Answer(200, body.to_string())
+}
+
+/// The outcome in short.
+async fn settle(script: Script) -> String {
+    let fake = Fake::start(script).await;
+    let result = remote(&[&fake.url], None).settle(&pay(&payer(), &demand(1_000), 1), now()).await;
+    fake.end().await;
+    match result {
+        Ok(settlement) => format!("settled {}", settlement.transaction),
+        Err(SettleError::Rejected { reason, .. }) => format!("rejected {reason}"),
+        Err(SettleError::NotSent(_)) => "not sent".to_owned(),
+        Err(SettleError::Unknown { transaction }) => {
+            format!("unknown {}", transaction.unwrap_or_default())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a27_only_a_success_that_fits_is_one() {
+    let settled = format!("settled {HASH}");
+    let good = || Script::Answer(200, success().to_string());
+    assert_eq!(settle(good()).await, settled);
+    let without = |key: &str| {
+        let mut body = success();
+        body.as_object_mut().unwrap().remove(key);
+        Script::Answer(200, body.to_string())
+    };
+    assert_eq!(settle(without("payer")).await, settled);
+    for lie in [
+        with(success(), "transaction", json!("")),
+        with(success(), "transaction", json!("0x12")),
+        with(success(), "transaction", json!(format!("0x{}", "zz".repeat(32)))),
+        without("transaction"),
+        with(success(), "network", json!("eip155:8453")),
+        with(success(), "network", json!("base")),
+        without("network"),
+        with(success(), "payer", json!("0x209693Bc6afc0C5328bA36FaF03C514EF312287C")),
+        with(success(), "payer", json!("nobody")),
+        with(success(), "amount", json!("999")),
+        with(success(), "errorReason", json!("settlement_pending")),
+        with(success(), "success", json!("true")),
+        Script::Answer(200, "true".to_owned()),
+        Script::Answer(200, String::new()),
+        Script::Answer(200, "<html>".to_owned()),
+        Script::Answer(200, format!("{}{}", " ".repeat(300_000), success())),
+        Script::Answer(502, "bad gateway".to_owned()),
+        Script::Answer(503, String::new()),
+        Script::Dawdle,
+    ] {
+        let shown = format!("{lie:?}");
+        assert_eq!(settle(lie).await, "unknown ", "{}", shown.get(..200).unwrap_or(&shown));
+    }
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_by_what_to_do() {
+    let failure = |reason: &str, transaction: &str| {
+        let body = json!({
+            "success": false, "errorReason": reason, "transaction": transaction, "network": CHAIN,
+        });
+        Script::Answer(200, body.to_string())
+    };
+    assert_eq!(settle(failure("insufficient_funds", "")).await, "rejected insufficient_funds");
+    assert_eq!(settle(failure("brand_new", "")).await, "rejected brand_new");
+    let pending = failure("settlement_pending", HASH);
+    assert_eq!(settle(pending).await, format!("unknown {HASH}"));
+    assert_eq!(settle(failure("unexpected_settle_error", "")).await, "not sent");
+    let doubtful = failure("unexpected_settle_error", HASH);
+    assert_eq!(settle(doubtful).await, format!("unknown {HASH}"));
+    assert_eq!(settle(Script::Answer(429, "slow down".to_owned())).await, "not sent");
+    assert_eq!(settle(Script::Answer(404, String::new())).await, "not sent");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Fake::start(Script::Answer(200, success().to_string())).await;
+    let script = Script::Redirect(target.url.clone());
+    assert_eq!(settle(script).await, "unknown ");
+    target.end().await;
+}
+
+#[tokio::test]
+async fn the_next_one_is_asked_only_if_certainly_nothing_was_sent() {
+    let good = Fake::start(Script::Answer(200, success().to_string())).await;
+    let broken = Fake::start(Script::Answer(502, String::new())).await;
+    let request = pay(&payer(), &demand(1_000), 1);
+    let dead = "http://127.0.0.1:1/";
+    let result = remote(&[dead, &good.url], None).settle(&request, now()).await;
+    assert_eq!(result.unwrap().transaction, HASH);
+    let result = remote(&[&broken.url, &good.url], None).settle(&request, now()).await;
+    assert!(matches!(result, Err(SettleError::Unknown { transaction: None })), "{result:?}");
+    let result = remote(&[dead], None).settle(&request, now()).await;
+    assert!(matches!(result, Err(SettleError::NotSent(_))), "{result:?}");
+    good.end().await;
+    broken.end().await;
+}
+
+#[tokio::test]
+async fn verification_asks_on_and_believes_no_other_payer() {
+    let request = pay(&payer(), &demand(1_000), 1);
+    let from = payer().address().to_string();
+    let broken = Fake::start(Script::Answer(502, String::new())).await;
+    let honest = json!({"isValid": true, "payer": from, "invalidReason": null});
+    let honest = Fake::start(Script::Answer(200, honest.to_string())).await;
+    let valid = Verification::Valid { payer: from, balance: None };
+    let both = remote(&[&broken.url, &honest.url], None);
+    assert_eq!(both.verify(&request, now()).await.unwrap(), valid);
+    for (status, body, refused) in [
+        (
+            200,
+            json!({"isValid": true, "payer": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"}),
+            false,
+        ),
+        (200, json!({"isValid": "true"}), false),
+        (200, json!({"isValid": false, "invalidReason": "unexpected_verify_error"}), false),
+        (200, json!({"isValid": false, "invalidReason": "invalid_payload"}), true),
+        (400, json!({"isValid": false, "invalidReason": "insufficient_funds"}), true),
+    ] {
+        let fake = Fake::start(Script::Answer(status, body.to_string())).await;
+        let result = remote(&[&fake.url], None).verify(&request, now()).await;
+        let was_refused = matches!(result, Ok(Verification::Invalid { .. }));
+        assert!(was_refused == refused && was_refused == result.is_ok(), "{body}: {result:?}");
+        fake.end().await;
+    }
+    let lookup = remote(&[&broken.url], None).lookup(&request, now()).await;
+    assert_eq!(lookup.unwrap(), Lookup::CannotTell);
+    broken.end().await;
+    honest.end().await;
+}
+
+#[tokio::test]
+async fn supported_is_read_as_official_facilitators_write_it() {
+    let body = json!({
+        "kinds": [
+            {"x402Version": 2, "scheme": "exact", "network": CHAIN, "extra": null},
+            {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
+        ],
+        "signers": {"eip155:*": ["0x209693Bc6afc0C5328bA36FaF03C514EF312287C"]},
+    });
+    let fake = Fake::start(Script::Answer(200, body.to_string())).await;
+    let supported = remote(&[&fake.url], None).supported().await.unwrap();
+    assert_eq!(supported.kinds.len(), 2);
+    fake.end().await;
+}
+
+#[tokio::test]
+async fn a27_with_a_chain_to_ask_no_lie_is_believed() {
+    let world = World::start(Mining::Instant, 1).await;
+    let config = vec![network_config(&[world.devnet.url()])];
+    let reader = ChainReader::new(config, world.tasks.clone(), world.stop.clone()).unwrap();
+    assert!(reader.check().await.is_empty());
+    let liar = Fake::start(Script::Answer(200, success().to_string())).await;
+    let refuser = json!({"success": false, "errorReason": "invalid_payload", "transaction": "", "network": CHAIN});
+    let refuser = Fake::start(Script::Answer(200, refuser.to_string())).await;
+    let (liar_client, refuser_client) =
+        (remote(&[&liar.url], Some(reader.clone())), remote(&[&refuser.url], Some(reader)));
+
+    let request = pay(&payer(), &demand(1_000), 1);
+    let result = liar_client.settle(&request, now()).await;
+    let Err(SettleError::Unknown { transaction }) = result else { panic!("{result:?}") };
+    assert_eq!(transaction.as_deref(), Some(HASH));
+    assert_eq!(liar_client.lookup(&request, now()).await.unwrap(), Lookup::Open);
+    let result = refuser_client.settle(&request, now()).await;
+    assert!(matches!(result, Err(SettleError::Rejected { .. })), "{result:?}");
+
+    // It really moves now: the chain names the transaction, whatever anybody claims or denies.
+    let truth = world.facilitator.settle(&request, now()).await.unwrap();
+    assert_eq!(liar_client.settle(&request, now()).await.unwrap(), truth);
+    assert_eq!(refuser_client.settle(&request, now()).await.unwrap(), truth);
+    assert_eq!(refuser_client.lookup(&request, now()).await.unwrap(), Lookup::Landed(truth));
+    liar.end().await;
+    refuser.end().await;
+    world.end().await;
+}

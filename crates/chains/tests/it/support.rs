@@ -1,0 +1,183 @@
+//! A dev chain, a facilitator on it, and payers who sign.
+
+use std::sync::Once;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use farebox_chains::{
+    AuthorizationWindow, EvmKey, LocalFacilitator, NetworkConfig, find_network, sign_exact,
+};
+use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, Mining};
+use farebox_protocol::wire::{
+    Object, PaymentPayload, PaymentRequirements, Raw, SettleRequest, X402_VERSION,
+};
+use farebox_protocol::{Amount, Network, Timestamp};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+pub(crate) const CHAIN: &str = "eip155:84532";
+pub(crate) const TOKEN: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+pub(crate) const PAY_TO: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+
+/// A chain with one facilitator whose signers are the dev accounts from 0 on.
+pub(crate) struct World {
+    pub(crate) devnet: Devnet,
+    pub(crate) facilitator: LocalFacilitator,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) http: reqwest::Client,
+}
+
+impl World {
+    pub(crate) async fn start(mining: Mining, signers: usize) -> Self {
+        let keys = DEV_ACCOUNTS.iter().take(signers).map(|it| key(it.private_key.0)).collect();
+        Self::with(mining, keys, |config| config).await
+    }
+
+    /// With other keys, and a configuration that is changed before use.
+    pub(crate) async fn with(
+        mining: Mining,
+        keys: Vec<EvmKey>,
+        change: impl FnOnce(NetworkConfig) -> NetworkConfig,
+    ) -> Self {
+        use_tls();
+        let devnet = Devnet::start(DevnetConfig { mining, ..Default::default() }).await.unwrap();
+        let config = change(network_config(&[devnet.url()]));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let facilitator =
+            LocalFacilitator::new(vec![config], keys, tasks.clone(), stop.clone()).unwrap();
+        let http = http();
+        Self { devnet, facilitator, tasks, stop, http }
+    }
+
+    /// What the chain answers to a call of JSON-RPC.
+    pub(crate) async fn rpc(&self, method: &str, params: Value) -> Value {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let response = self.http.post(self.devnet.url()).json(&body).send().await.unwrap();
+        let answer: Value = response.json().await.unwrap();
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// What an account holds of the token.
+    pub(crate) async fn balance(&self, account: &str) -> u128 {
+        let digits = account.trim_start_matches("0x").to_lowercase();
+        let data = format!("0x70a08231{digits:0>64}");
+        let answer = self.rpc("eth_call", json!([{"to": TOKEN, "data": data}, "latest"])).await;
+        u128::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    }
+
+    /// How many transactions an account has in blocks.
+    pub(crate) async fn transactions_of(&self, account: &str) -> u64 {
+        let answer = self.rpc("eth_getTransactionCount", json!([account, "latest"])).await;
+        u64::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    }
+
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.devnet.shutdown().await;
+    }
+}
+
+/// The table's row for the dev chain's id, served by these endpoints, with quick blocks.
+pub(crate) fn network_config(urls: &[String]) -> NetworkConfig {
+    let row = find_network(CHAIN).unwrap();
+    let urls = urls.iter().map(|it| it.parse::<Url>().unwrap()).collect();
+    let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), urls);
+    NetworkConfig { block_time: Duration::from_millis(200), gas_price_cap_wei: 1 << 50, ..config }
+}
+
+pub(crate) fn key(bytes: [u8; 32]) -> EvmKey {
+    EvmKey::from_bytes(bytes).unwrap()
+}
+
+/// A payer with dev money.
+pub(crate) fn payer() -> EvmKey {
+    key(DEV_ACCOUNTS[9].private_key.0)
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    use_tls();
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+pub(crate) fn use_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        rustls::crypto::ring::default_provider().install_default().unwrap();
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the dev chain's blocks carry the time of today")]
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
+}
+
+/// A demand for so many units.
+pub(crate) fn demand(units: u128) -> PaymentRequirements {
+    let extra = json!({"name": "USDC", "version": "2"});
+    PaymentRequirements {
+        scheme: "exact".to_owned(),
+        network: CHAIN.parse::<Network>().unwrap(),
+        amount: Amount::from_units(units),
+        asset: TOKEN.to_owned(),
+        pay_to: PAY_TO.to_owned(),
+        max_timeout_seconds: 300,
+        extra: extra.as_object().unwrap().clone(),
+        rest: Object::new(),
+    }
+}
+
+/// A payment of the demand, good from now for five minutes. The nonce is made of `number`.
+pub(crate) fn pay(key: &EvmKey, demand: &PaymentRequirements, number: u64) -> SettleRequest {
+    let window = AuthorizationWindow {
+        valid_after: Timestamp::from_seconds(0),
+        valid_before: now().plus(Duration::from_mins(5)),
+    };
+    request(demand, sign_exact(key, demand, window, nonce(number)).unwrap())
+}
+
+pub(crate) fn nonce(number: u64) -> [u8; 32] {
+    let mut nonce = [0x5a; 32];
+    nonce[24..].copy_from_slice(&number.to_be_bytes());
+    nonce
+}
+
+/// The body of `/verify` and `/settle` for a payload.
+pub(crate) fn request(demand: &PaymentRequirements, payload: Value) -> SettleRequest {
+    let payload = PaymentPayload {
+        x402_version: X402_VERSION,
+        payload,
+        resource: None,
+        accepted: demand.clone(),
+        extensions: None,
+        rest: Object::new(),
+    };
+    SettleRequest {
+        x402_version: X402_VERSION,
+        payment_payload: Raw::new(payload).unwrap(),
+        payment_requirements: Raw::new(demand.clone()).unwrap(),
+    }
+}
+
+/// The same request with its payload changed.
+pub(crate) fn altered(request: &SettleRequest, change: impl FnOnce(&mut Value)) -> SettleRequest {
+    let mut json = serde_json::to_value(request).unwrap();
+    change(&mut json);
+    serde_json::from_value(json).unwrap()
+}
+
+/// Polls until something holds, at most ten seconds.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    for _ in 0..1_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come about: {what}");
+}
