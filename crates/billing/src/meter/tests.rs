@@ -88,6 +88,16 @@ fn usage_beside_choices_stays_and_the_last_counts() {
 }
 
 #[test]
+fn usage_once_told_is_not_forgotten() {
+    check(
+        &format!("{USAGE}{HI}{DONE}"),
+        &format!("{HI}{RECEIPT}{DONE}"),
+        Usage::reported(12, 7),
+        Ending::Complete,
+    );
+}
+
+#[test]
 fn everything_else_passes_untouched() {
     let odd = ": keep-alive\n\n\n\nevent: x\nid: 7\nretry: 1\ndata\n\ndata:{\"a\": 1.0,\"choices\":7}\n\n\
                data: not json\n\ndata: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n";
@@ -243,7 +253,7 @@ fn an_estimate_stays_within_the_bounds() {
 
 #[test]
 fn an_event_too_long_passes_unread_and_is_marked() {
-    let long = HI.replace("hi", &"x".repeat(sse::EVENT_BYTES_MAX));
+    let long = HI.replace("hi", &"x".repeat(sse::EVENT_BYTES_MAX.saturating_mul(2)));
     let stream = format!("{HI}{long}{USAGE}{DONE}");
     let expected = format!("{HI}{long}{RECEIPT}{DONE}");
     for size in [1_000, 1 << 16, 1 << 20, 1 << 22] {
