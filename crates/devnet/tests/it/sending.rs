@@ -154,17 +154,17 @@ async fn a_replacement_must_pay_a_tenth_more() {
 }
 
 #[tokio::test]
-async fn the_dearest_goes_first_and_an_unaffordable_base_fee_waits() {
+async fn the_dearest_goes_first_then_the_oldest_and_an_unaffordable_base_fee_waits() {
     let net = Net::mining(Mining::Manual).await;
     let mut hashes = Vec::new();
-    for (index, tip) in [1_u128, 3, 2].into_iter().enumerate() {
+    for (index, tip) in [1_u128, 3, 2, 2].into_iter().enumerate() {
         let tx = TxEip1559 { max_priority_fee_per_gas: tip * 1_000_000_000, ..tx_1559() };
         hashes.push(net.send_raw(Key::dev(index).sign_tx(tx)).await.unwrap());
     }
     let stingy = TxEip1559 { max_fee_per_gas: 100, max_priority_fee_per_gas: 100, ..tx_1559() };
-    let stingy = net.send_raw(Key::dev(3).sign_tx(stingy)).await.unwrap();
+    let stingy = net.send_raw(Key::dev(4).sign_tx(stingy)).await.unwrap();
     net.devnet.mine();
-    for (hash, place) in hashes.iter().zip([2, 0, 1]) {
+    for (hash, place) in hashes.iter().zip([3, 0, 1, 2]) {
         let receipt = net.find_receipt(*hash).await.unwrap();
         assert_eq!((receipt.block_number, receipt.transaction_index), (Some(1), Some(place)));
     }
