@@ -46,6 +46,7 @@ fn a15_an_echo_may_add_and_may_not_change() {
     check("/asset", json!(offered()["asset"].as_str().unwrap().to_lowercase()), Some("asset"));
     check("/payTo", json!(offered()["payTo"].as_str().unwrap().to_lowercase()), Some("payTo"));
     check("/maxTimeoutSeconds", json!(301), Some("maxTimeoutSeconds"));
+    check("/maxTimeoutSeconds", json!(299), Some("maxTimeoutSeconds"));
     check("/extra/name", json!("usdc"), Some("extra.name"));
     check("/extra/version", Value::Null, Some("extra.version"));
     check("/extra/nested/a", json!([1, 2]), Some("extra.nested"));

@@ -213,12 +213,16 @@ fn only_answers_to_vouchers_have_an_empty_amount() {
     assert!(places.iter().all(|it| it.starts_with("batch-")), "{places:?}");
 }
 
-/// What is signed and hashed is the client's own text, inside a request as well.
+/// What is signed and hashed is the client's own text, inside a request as well; and the structs
+/// lose nothing of it either.
 fn check_payload_is_kept(message: &Message) {
     let sent: Value = serde_json::from_str(&message.sent).unwrap();
     let request: VerifyRequest = serde_json::from_str(&message.sent).unwrap();
-    assert_eq!(request.payment_payload.text(), sent["paymentPayload"].to_string());
-    assert_eq!(request.payment_requirements.text(), sent["paymentRequirements"].to_string());
+    let (payload, requirements) = (&request.payment_payload, &request.payment_requirements);
+    assert_eq!(payload.text(), sent["paymentPayload"].to_string());
+    assert_eq!(requirements.text(), sent["paymentRequirements"].to_string());
+    check_value(message, payload.text(), payload.value());
+    check_value(message, requirements.text(), requirements.value());
 }
 
 /// Recordings without hops: what they hold and why it is read, or not.
