@@ -6,7 +6,7 @@ use farebox_protocol::Network;
 use url::Url;
 
 use crate::evm::EvmAddress;
-use crate::networks::{NetworkRow, TokenRow};
+use crate::networks::{NetworkKind, NetworkRow, TokenRow};
 
 /// One network that payments are verified and settled on.
 ///
@@ -64,7 +64,12 @@ impl NetworkConfig {
             confirmations: 1,
             settle_wait: settle_wait(row.block_time),
             tip_floor_wei: row.tip_floor_wei,
-            gas_price_cap_wei: row.gas_price_wei.saturating_mul(Self::GAS_PRICE_HEADROOM),
+            // Test money costs nothing, and local nodes that play a test network have gas prices of
+            // their own.
+            gas_price_cap_wei: match row.kind {
+                NetworkKind::Main => row.gas_price_wei.saturating_mul(Self::GAS_PRICE_HEADROOM),
+                NetworkKind::Test => Self::GAS_PRICE_CAP_WEI,
+            },
         }
     }
 
