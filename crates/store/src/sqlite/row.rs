@@ -196,6 +196,7 @@ impl Row {
             ":answer": mark_name(self.answer),
             ":answer_waits": self.waits.as_str(),
             ":refund_owed": self.refund_owed,
+            ":open_units": columns.open,
             ":changed_at": millis(self.changed_at),
         })?;
         if changed == 1 {
@@ -266,29 +267,31 @@ pub(super) fn stored(connection: &Connection, id: PaymentId) -> Done<StoredPayme
 }
 
 /// What a state carries, by column.
+#[derive(Default)]
 struct Columns<'a> {
     delivered: Option<[u8; 16]>,
     charge: Option<[u8; 16]>,
     transaction: Option<&'a str>,
     reason: Option<&'a str>,
+    open: Option<[u8; 16]>,
 }
 
 impl<'a> Columns<'a> {
     fn of(state: &'a Payment) -> Self {
-        let none = Self { delivered: None, charge: None, transaction: None, reason: None };
+        let none = Self::default();
+        let open = Some(state.open_amount().to_be_bytes());
         match state {
-            Payment::Held { .. } => none,
+            Payment::Held { .. } => Self { open, ..none },
             Payment::Serving { delivered, .. } => {
-                Self { delivered: Some(delivered.to_be_bytes()), ..none }
+                Self { delivered: Some(delivered.to_be_bytes()), open, ..none }
             }
             Payment::Captured { charge } | Payment::Settling { charge } => {
-                Self { charge: Some(charge.to_be_bytes()), ..none }
+                Self { charge: Some(charge.to_be_bytes()), open, ..none }
             }
-            Payment::Unknown { charge, transaction } => Self {
-                charge: Some(charge.to_be_bytes()),
-                transaction: transaction.as_deref(),
-                ..none
-            },
+            Payment::Unknown { charge, transaction } => {
+                let transaction = transaction.as_deref();
+                Self { charge: Some(charge.to_be_bytes()), transaction, open, ..none }
+            }
             Payment::Settled { charge, transaction } => {
                 Self { charge: Some(charge.to_be_bytes()), transaction: Some(transaction), ..none }
             }

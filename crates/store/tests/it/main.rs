@@ -3,6 +3,17 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
+mod crash;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
+mod model;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
+mod property;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;

@@ -1,9 +1,9 @@
 INSERT INTO payments (
     id, fingerprint, generation, network, asset, payer, limit_units, settle, state, answer,
-    answer_waits, admitted_at, changed_at)
+    answer_waits, admitted_at, changed_at, open_units)
 VALUES (
     :id, :fingerprint, :generation, :network, :asset, :payer, :limit_units, :settle, :state,
-    :answer, :answer_waits, :admitted_at, :changed_at)
+    :answer, :answer_waits, :admitted_at, :changed_at, :limit_units)
 -- Only a released payment can be held again, and only by the request it is bound to.
 ON CONFLICT (id) DO UPDATE
    SET generation = excluded.generation,
@@ -20,7 +20,8 @@ ON CONFLICT (id) DO UPDATE
        answer = excluded.answer,
        answer_waits = excluded.answer_waits,
        refund_owed = NULL,
-       changed_at = excluded.changed_at
+       changed_at = excluded.changed_at,
+       open_units = excluded.open_units
  WHERE payments.state = 'released'
    AND payments.fingerprint = excluded.fingerprint
    AND payments.generation + 1 = excluded.generation
