@@ -48,7 +48,7 @@ pub struct TokenConfig {
 
 impl NetworkConfig {
     /// How many times the usual price of gas is still paid, if nobody says otherwise.
-    const GAS_PRICE_HEADROOM: u128 = 200;
+    const GAS_PRICE_HEADROOM: u128 = 1_000;
     /// The block time of a network that nothing is known of.
     const BLOCK_TIME: Duration = Duration::from_secs(2);
     /// The most that is paid for gas on a network that nothing is known of: 10 000 gwei.

@@ -197,7 +197,8 @@ impl Facilitator for LocalFacilitator {
             Ok(chain) => {
                 chain.look_up(request).await.map_err(|error| asked(chain.network(), error))
             }
-            Err((reason, _)) => Ok(Lookup::Dead { reason }),
+            // It may have been settled while that network was still configured.
+            Err(_) => Ok(Lookup::CannotTell),
         }
     }
 

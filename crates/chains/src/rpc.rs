@@ -31,6 +31,10 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The most calls that go into one HTTP body; public nodes take at least so many.
 pub(crate) const BATCH_MAX: usize = 50;
 
+/// How often the endpoints are gone through where connections break off: one that was kept open for
+/// too long is found out by using it.
+const ROUNDS: usize = 2;
+
 /// One call: a method and its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -108,13 +112,18 @@ impl RpcClient {
     /// Several reads, in one HTTP body for every [`BATCH_MAX`]; the answers come in the calls' order.
     pub(crate) async fn batch(&self, calls: &[Call]) -> Result<Vec<Answer>, RpcError> {
         let mut last = RpcError::NoEndpoint;
-        for (index, endpoint) in self.in_turn() {
-            match self.batch_at(endpoint, calls).await {
-                Ok(answers) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(answers);
+        for _ in 0..ROUNDS {
+            for (index, endpoint) in self.in_turn() {
+                match self.batch_at(endpoint, calls).await {
+                    Ok(answers) => {
+                        self.preferred.store(index, Ordering::Relaxed);
+                        return Ok(answers);
+                    }
+                    Err(error) => last = error,
                 }
-                Err(error) => last = error,
+            }
+            if !last.is_broken_off() {
+                break;
             }
         }
         Err(last)

@@ -132,6 +132,41 @@ mod tests {
     }
 
     #[test]
+    fn a20_only_the_token_s_own_events_prove_a_payment() {
+        let payment = crate::evm::check::tests::payment();
+        let it = &payment.authorization;
+        let log = |topics: Vec<B256>, data: &[u8]| Log {
+            address: payment.token.address().alloy(),
+            topics,
+            data: Bytes::copy_from_slice(data),
+            transaction_hash: B256::ZERO,
+            removed: false,
+        };
+        let value = |units: u64| B256::from(U256::from(units));
+        let (from, to) = (it.from.into_word(), it.to.into_word());
+        let moved = log(vec![TRANSFER, from, to], value(1000).as_slice());
+        let used = log(vec![AUTHORIZATION_USED, from, it.nonce], &[]);
+        assert!(shows_payment(&[used.clone(), moved.clone()], &payment));
+        let foreign = |log: &Log| Log { address: Address::repeat_byte(9), ..log.clone() };
+        let removed = |log: &Log| Log { removed: true, ..log.clone() };
+        for bad in [
+            vec![],
+            vec![moved.clone()],
+            vec![used.clone()],
+            vec![used.clone(), foreign(&moved)],
+            vec![foreign(&used), moved.clone()],
+            vec![used.clone(), removed(&moved)],
+            vec![used.clone(), log(vec![TRANSFER, from, to], value(999).as_slice())],
+            vec![used.clone(), log(vec![TRANSFER, to, from], value(1000).as_slice())],
+            vec![used.clone(), log(vec![TRANSFER, from, to], &[0; 31])],
+            vec![log(vec![AUTHORIZATION_USED, from, value(1)], &[]), moved.clone()],
+            vec![log(vec![AUTHORIZATION_USED, to, it.nonce], &[]), moved.clone()],
+        ] {
+            assert!(!shows_payment(&bad, &payment), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn reverts_are_read_within_their_bounds() {
         let word = |number: u64| B256::from(U256::from(number));
         let mut text = [0; 32];

@@ -29,6 +29,8 @@ pub(crate) enum NotSent {
     NoSigner,
     #[error("the number of the next transaction could not be learnt")]
     Nonce(#[source] RpcError),
+    #[error("another transaction took the place of {0}, which never was carried out")]
+    Superseded(B256),
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]
@@ -64,6 +66,7 @@ impl Chain {
                 tracing::warn!(%transaction, %error, "it may have been sent; watching for it");
             }
             if matches!(sent, Sent::Accepted | Sent::Unknown(_)) {
+                self.tracker.launched(&transaction);
                 return Ok(Departed { transaction, fate });
             }
             self.tracker.forget(&transaction);

@@ -262,3 +262,42 @@ fn refusal(reason: Reason, message: String) -> Refusal {
 pub(crate) fn refusal_of(payer: Address, reason: Reason, message: String) -> Refusal {
     Refusal { reason, message, payer: Some(EvmAddress::from(payer).to_string()) }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use farebox_protocol::Network;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::TokenConfig;
+    use crate::networks::find_token;
+
+    /// What the official TypeScript client signed once (1000 units on Base Sepolia).
+    pub(crate) fn payment() -> ExactPayment {
+        let row = find_token("eip155:84532", "usdc").unwrap();
+        let token = EvmToken::new(Network::eip155(84532), TokenConfig::from(row)).unwrap();
+        let payload = json!({
+            "authorization": {
+                "from": "0x49991a0b71e820267ed33F7f2a1af983b6c80DCa",
+                "to": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+                "value": "1000",
+                "validAfter": "0",
+                "validBefore": "1795222633",
+                "nonce": "0xa7e541bf8858d7c300b9329b672558af74852899fc7d9465412a09e98739ac71",
+            },
+            "signature": "0x38c103d75cf43e55a0142dd053591218646f65ffbfa31e2019d751db73036b9c\
+                          6d92aa6a3e45987cbe98d02bc8ce25757987b5cb6d3ce6795318e788f84c59741b",
+        });
+        let payload = ExactPayload::read(&payload).unwrap();
+        check_signature(&token, &payload).unwrap()
+    }
+
+    #[test]
+    fn what_was_signed_elsewhere_is_recovered_here() {
+        let payment = payment();
+        assert_eq!(payment.payer().to_lower_hex(), "0x49991a0b71e820267ed33f7f2a1af983b6c80dca");
+        assert_eq!(payment.amount(), Amount::from_units(1000));
+        let pay_to = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+        assert_eq!(payment.pay_to().to_string(), pay_to);
+    }
+}

@@ -116,6 +116,11 @@ impl Flights {
 }
 
 impl Pilot {
+    /// The transaction that may move the money.
+    pub(crate) fn transaction(&self) -> Option<B256> {
+        self.progress.borrow().transaction
+    }
+
     /// This transaction may move the money from now on; `None`: none does.
     pub(crate) fn sent(&self, transaction: Option<B256>) {
         self.progress.send_modify(|it| it.transaction = transaction);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
 use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Reason, Timestamp};
 use tokio::sync::watch;
@@ -55,6 +56,7 @@ impl Chain {
     pub(crate) async fn look_up(&self, request: &SettleRequest) -> Result<Lookup, RpcError> {
         let payment = match self.read_signed(request) {
             Ok(payment) => payment,
+            Err(refusal) if is_of_configuration(&refusal.reason) => return Ok(Lookup::CannotTell),
             Err(refusal) => return Ok(Lookup::Dead { reason: refusal.reason }),
         };
         let from = self.signers.simulated();
@@ -103,7 +105,8 @@ impl Chain {
 
     async fn fly(self: Arc<Self>, payment: ExactPayment, now: Timestamp, pilot: Pilot) {
         let carried = self.stop.run_until_cancelled(self.carry_out(&payment, now, &pilot)).await;
-        let outcome = carried.unwrap_or(Outcome::Unknown { transaction: None });
+        let transaction = pilot.transaction();
+        let outcome = carried.unwrap_or(Outcome::Unknown { transaction });
         self.flights.finish(&payment, &pilot, outcome);
     }
 
@@ -148,7 +151,7 @@ impl Chain {
             }
             // Somebody may have been faster with the same authorisation: that counts as settled.
             Ok(Fate::Mined(receipt)) => self.reconcile(payment, Some(receipt)).await,
-            Ok(Fate::Superseded) => self.reconcile_superseded(payment).await,
+            Ok(Fate::Superseded) => self.reconcile_superseded(payment, departed.transaction).await,
             Err(_) => Outcome::Unknown { transaction },
         }
     }
@@ -156,7 +159,7 @@ impl Chain {
     /// Where the nonce went, if our own transaction did not move the money.
     async fn reconcile(&self, payment: &ExactPayment, ours: Option<Receipt>) -> Outcome {
         let hash = ours.as_ref().map(|it| it.transaction_hash);
-        let found = match self.find(payment).await {
+        let found = match self.find_use(payment).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, payment = %payment.id, "a used nonce could not be looked into");
@@ -164,35 +167,56 @@ impl Chain {
             }
         };
         match (found, ours) {
-            (Found::Paid(settlement), _) => Outcome::Settled(settlement),
-            (Found::PaidNotDeep(settlement), _) => {
+            (Some(Found::Paid(settlement)), _) => Outcome::Settled(settlement),
+            (Some(Found::PaidNotDeep(settlement)), _) => {
                 Outcome::Unknown { transaction: settlement.transaction.parse().ok() }
             }
-            (Found::Elsewhere(_) | Found::Nowhere, Some(ours)) => Outcome::Rejected {
-                reason: Reason::InvalidExactEvmTransactionFailed,
-                message: failure_of(&ours),
-            },
-            (Found::Elsewhere(transaction), None) => Outcome::Rejected {
+            (Some(Found::Elsewhere(transaction)), _) => Outcome::Rejected {
                 reason: Reason::InvalidExactEvmNonceAlreadyUsed,
                 message: format!(
                     "expected an unused nonce, found it used or cancelled by {transaction}, which \
                      did not make this payment"
                 ),
             },
-            (Found::Nowhere, None) => Outcome::Unknown { transaction: None },
+            (None, Some(ours)) => Outcome::Rejected {
+                reason: Reason::InvalidExactEvmTransactionFailed,
+                message: failure_of(&ours),
+            },
+            (Some(Found::Nowhere), _) | (None, None) => Outcome::Unknown { transaction: hash },
         }
     }
 
-    async fn reconcile_superseded(&self, payment: &ExactPayment) -> Outcome {
+    /// Where the nonce went; nothing if it is unused.
+    async fn find_use(&self, payment: &ExactPayment) -> Result<Option<Found>, RpcError> {
         let from = self.signers.simulated();
-        match self.standing(payment, from, TrialKind::Simulate).await {
-            Ok(standing) if standing.used => self.reconcile(payment, None).await,
-            Ok(_) | Err(NoStanding::Refused(_)) => {
-                Outcome::not_sent(NotSent::NonceTaken(from.into()))
-            }
-            Err(NoStanding::Rpc(_)) => Outcome::Unknown { transaction: None },
+        let used = match self.standing(payment, from, TrialKind::Simulate).await {
+            Ok(standing) => standing.used,
+            Err(NoStanding::Refused(_)) => false,
+            Err(NoStanding::Rpc(error)) => return Err(error),
+        };
+        if used { self.find(payment).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Our own transaction never will be carried out; somebody else's may have been.
+    async fn reconcile_superseded(&self, payment: &ExactPayment, ours: B256) -> Outcome {
+        match self.find_use(payment).await {
+            Ok(Some(Found::Paid(settlement))) => Outcome::Settled(settlement),
+            Ok(None) => Outcome::not_sent(NotSent::Superseded(ours)),
+            Ok(Some(_)) | Err(_) => Outcome::Unknown { transaction: Some(ours) },
         }
     }
+}
+
+/// Whether a payment is refused for what is configured now, which says nothing of what became of it
+/// under an earlier configuration.
+fn is_of_configuration(reason: &Reason) -> bool {
+    [
+        Reason::InvalidNetwork,
+        Reason::InvalidPaymentRequirements,
+        Reason::InvalidExactEvmTokenNameMismatch,
+        Reason::InvalidExactEvmTokenVersionMismatch,
+    ]
+    .contains(reason)
 }
 
 fn is_payment(receipt: &Receipt, payment: &ExactPayment) -> bool {

@@ -1,6 +1,7 @@
 //! An EIP-3009 token and its EIP-712 domain, whose separator is computed once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use alloy_primitives::{B256, U256, keccak256};
 use farebox_protocol::Network;
@@ -12,12 +13,12 @@ use crate::config::TokenConfig;
 const DOMAIN_TYPE: &[u8] =
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
-/// A token that `exact` moves by EIP-3009, ready to check signatures against.
+/// A token that `exact` moves by EIP-3009, ready to check signatures against. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EvmToken {
     network: Network,
     chain_id: u64,
-    config: TokenConfig,
+    config: Arc<TokenConfig>,
     domain_separator: B256,
 }
 
@@ -26,7 +27,7 @@ impl EvmToken {
     pub fn new(network: Network, config: TokenConfig) -> Option<Self> {
         let chain_id = network.evm_chain_id()?;
         let domain_separator = domain_separator(chain_id, &config);
-        Some(Self { network, chain_id, config, domain_separator })
+        Some(Self { network, chain_id, config: Arc::new(config), domain_separator })
     }
 
     /// Where it lives.

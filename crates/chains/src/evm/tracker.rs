@@ -49,8 +49,14 @@ struct Item {
     /// The transaction and its dearer replacements, all with one nonce.
     versions: Vec<SignedTransaction>,
     waiter: Option<oneshot::Sender<Fate>>,
+    /// Whether its first sending is over; before, nobody else may send it.
+    launched: bool,
+    /// That one of the versions which does nothing but use up the nonce.
+    filler: Option<B256>,
     /// Rounds of upkeep that it has seen.
     rounds: u32,
+    /// Rounds in a row in which the nodes would not have it.
+    refused: u32,
     /// Rounds in a row in which its nonce belonged to another transaction.
     superseded: u32,
 }
@@ -92,6 +98,11 @@ impl Tracker {
         fate
     }
 
+    /// The transaction was sent, or may have been; from now on it is looked after.
+    pub(crate) fn launched(&self, transaction: &B256) {
+        self.with_item(transaction, |item| item.launched = true);
+    }
+
     /// The transaction certainly was not sent.
     pub(crate) fn forget(&self, transaction: &B256) {
         self.with(|items| items.remove(transaction));
@@ -99,13 +110,25 @@ impl Tracker {
 
     fn insert(&self, transaction: SignedTransaction, waiter: Option<oneshot::Sender<Fate>>) {
         let hash = transaction.hash;
-        let item = Item { versions: vec![transaction], waiter, rounds: 0, superseded: 0 };
+        let item = Item {
+            versions: vec![transaction],
+            waiter,
+            launched: false,
+            filler: None,
+            rounds: 0,
+            refused: 0,
+            superseded: 0,
+        };
         self.with(|items| items.insert(hash, item));
         self.wake.notify_one();
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<B256, Item>) -> T) -> T {
         act(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_item<T>(&self, key: &B256, act: impl FnOnce(&mut Item) -> T) -> Option<T> {
+        self.with(|items| items.get_mut(key).map(act))
     }
 
     /// Runs until told to stop. Sleeps while nothing is on its way.
@@ -149,10 +172,12 @@ impl Tracker {
         };
         for ((key, _), answer) in hashes.iter().zip(answers) {
             let Ok(value) = answer else { continue };
-            if let Some(receipt) = Receipt::read(value)?
-                && is_deep(&receipt, head, self.confirmations)
-            {
-                self.resolve(key, Fate::Mined(receipt));
+            match Receipt::read(value) {
+                Ok(Some(receipt)) if is_deep(&receipt, head, self.confirmations) => {
+                    self.resolve(key, Fate::Mined(receipt));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a receipt could not be read"),
             }
         }
         Ok(())
@@ -160,12 +185,19 @@ impl Tracker {
 
     fn resolve(&self, key: &B256, fate: Fate) {
         let Some(item) = self.with(|items| items.remove(key)) else { return };
-        if let Some(version) = item.versions.first() {
-            match &fate {
-                Fate::Mined(_) => version.signer.nonces.landed(version.nonce()),
-                Fate::Superseded => version.signer.nonces.taken(version.nonce()),
+        let Some(version) = item.versions.first() else { return };
+        let (nonces, nonce) = (&version.signer.nonces, version.nonce());
+        let fate = match fate {
+            Fate::Mined(receipt) => {
+                nonces.landed(nonce);
+                let is_filler = item.filler == Some(receipt.transaction_hash);
+                if is_filler { Fate::Superseded } else { Fate::Mined(receipt) }
             }
-        }
+            Fate::Superseded => {
+                nonces.taken(nonce);
+                Fate::Superseded
+            }
+        };
         if let Some(Err(fate)) = item.waiter.map(|it| it.send(fate)) {
             tracing::debug!(?fate, "nobody waits for this transaction any more");
         }

@@ -62,11 +62,21 @@ impl SignedTransaction {
         if fees.base <= self.body.max_fee_per_gas {
             return None;
         }
+        let same = Draft {
+            chain_id: self.body.chain_id,
+            to: self.body.to.to().copied()?,
+            input: self.body.input.clone(),
+            gas: self.body.gas_limit,
+        };
+        Some(self.replaced_by(same, fees))
+    }
+
+    /// Another transaction in this one's place, dear enough to replace it.
+    pub(crate) fn replaced_by(&self, draft: Draft, fees: Fees) -> Self {
         let raised = |old: u128| old.saturating_add(old / 8).saturating_add(1);
-        let mut body = self.body.clone();
-        body.max_fee_per_gas = fees.max.max(raised(body.max_fee_per_gas));
-        body.max_priority_fee_per_gas = fees.tip.max(raised(body.max_priority_fee_per_gas));
-        Some(sign(&self.signer, body))
+        let tip = fees.tip.max(raised(self.body.max_priority_fee_per_gas));
+        let max = fees.max.max(raised(self.body.max_fee_per_gas)).max(tip);
+        draft.sign(&self.signer, self.nonce(), Fees { base: fees.base, max, tip })
     }
 }
 

@@ -37,6 +37,11 @@ pub(crate) enum RpcError {
 }
 
 impl RpcError {
+    /// Whether a connection broke off, which is no reason not to try again at once.
+    pub(crate) fn is_broken_off(&self) -> bool {
+        matches!(self, Self::NoAnswer { source, .. } if !source.is_timeout())
+    }
+
     /// Whether the node may have carried out the request all the same.
     pub(crate) fn maybe_done(&self) -> bool {
         match self {

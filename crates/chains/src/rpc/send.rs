@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Answer, Call, NodeError, RpcClient, RpcError};
+use super::{Answer, Call, NodeError, ROUNDS, RpcClient, RpcError};
 
 /// Where a signed transaction is after it was handed to the nodes.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ const NONCE_TAKEN: &[&str] = &[
 const NONCE_TOO_HIGH: &[&str] =
     &["nonce too high", "nonce gap", "gapped-nonce", "nonce is too high"];
 const REFUSED: &[&str] = &[
+    "revert",
     "insufficient funds",
     "insufficient balance",
     "underpriced",
@@ -70,14 +71,19 @@ impl RpcClient {
         let raw = json!([format!("0x{}", hex::encode(bytes))]);
         let call = Call::new("eth_sendRawTransaction", raw);
         let mut outcome = Sent::Refused(RpcError::NoEndpoint);
-        for (_, endpoint) in self.in_turn() {
-            let answer = self.single_at(endpoint, &call).await;
-            outcome = match (outcome, judge(answer)) {
-                (_, Sent::Accepted) => return Sent::Accepted,
-                (Sent::Unknown(error), _) | (_, Sent::Unknown(error)) => Sent::Unknown(error),
-                (_, taken @ (Sent::NonceTaken(_) | Sent::NonceTooHigh(_))) => return taken,
-                (_, Sent::Refused(error)) => Sent::Refused(error),
-            };
+        for _ in 0..ROUNDS {
+            for (_, endpoint) in self.in_turn() {
+                let answer = self.single_at(endpoint, &call).await;
+                outcome = match (outcome, judge(answer)) {
+                    (_, Sent::Accepted) => return Sent::Accepted,
+                    (Sent::Unknown(error), _) | (_, Sent::Unknown(error)) => Sent::Unknown(error),
+                    (_, taken @ (Sent::NonceTaken(_) | Sent::NonceTooHigh(_))) => return taken,
+                    (_, Sent::Refused(error)) => Sent::Refused(error),
+                };
+            }
+            if !matches!(&outcome, Sent::Unknown(error) if error.is_broken_off()) {
+                break;
+            }
         }
         outcome
     }
@@ -129,6 +135,7 @@ mod tests {
         check(-32000, "transaction underpriced: gas tip cap 0", "Refused");
         check(-32003, "max fee per gas less than block base fee", "Refused");
         check(-32602, "invalid argument", "Refused");
+        check(3, "execution reverted", "Refused");
         check(-32603, "internal error", "Unknown");
         check(-32000, "request timed out", "Unknown");
     }

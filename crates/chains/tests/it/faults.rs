@@ -26,6 +26,8 @@ enum Fault {
     Lose,
     /// Refuses it.
     Refuse,
+    /// Does not take it, in words that nobody knows.
+    Puzzle,
 }
 
 /// A node before the dev chain that fails as told.
@@ -80,11 +82,8 @@ async fn serve(State(faults): State<Arc<Faults>>, body: Bytes) -> Response {
     }
     match fault {
         Some(Fault::Lose) => StatusCode::BAD_GATEWAY.into_response(),
-        Some(Fault::Refuse) => {
-            let error = json!({"code": -32000, "message": "txpool is full"});
-            axum::Json(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}))
-                .into_response()
-        }
+        Some(Fault::Refuse) => refusal(&request, "txpool is full"),
+        Some(Fault::Puzzle) => refusal(&request, "cosmic rays"),
         Some(Fault::TakeSilently) | None => {
             let forwarded = faults.http.post(&faults.upstream).body(body);
             let answer = forwarded.header("content-type", "application/json").send().await.unwrap();
@@ -95,6 +94,11 @@ async fn serve(State(faults): State<Arc<Faults>>, body: Bytes) -> Response {
             answer.into_response()
         }
     }
+}
+
+fn refusal(request: &Value, message: &str) -> Response {
+    let error = json!({"code": -32000, "message": message});
+    axum::Json(json!({"jsonrpc": "2.0", "id": request["id"], "error": error})).into_response()
 }
 
 /// A facilitator that reaches the dev chain through these nodes.
@@ -244,5 +248,22 @@ async fn a_price_of_gas_that_runs_away_is_followed() {
     };
     let (result, ()) = tokio::join!(facilitator.settle(&request, now()), raise);
     result.unwrap();
+    finish(world, &[node]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_never_takes_a_transaction_blocks_no_later_one() {
+    let world = World::start(Mining::Instant, 1).await;
+    let node = Node::start(&world, &[Fault::Puzzle; 4]).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    let first = pay(&payer(), &demand(10), 1);
+    let result = facilitator.settle(&first, now()).await;
+    let Err(SettleError::NotSent(error)) = result else { panic!("{result:?}") };
+    assert!(error.to_string().contains("another transaction took the place"), "{error}");
+    let second = pay(&payer(), &demand(10), 2);
+    facilitator.settle(&second, now()).await.unwrap();
+    assert_eq!(world.balance(PAY_TO).await, 10);
+    facilitator.settle(&first, now()).await.unwrap();
+    assert_eq!(world.balance(PAY_TO).await, 20);
     finish(world, &[node]).await;
 }

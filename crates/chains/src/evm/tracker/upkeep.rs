@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 
-use super::{Fate, Item, Tracker};
+use super::{Fate, Tracker};
 use crate::evm::fees::Fees;
 use crate::evm::transaction::{Draft, SignedTransaction};
-use crate::rpc::Sent;
+use crate::rpc::{RpcError, Sent};
 
 /// The shortest time between two rounds.
 const ROUND_MIN: Duration = Duration::from_millis(500);
 /// In how many rounds in a row another transaction must hold the number of one that nobody has a
 /// receipt of, until that one is given up: nodes may lag behind one another.
 const SUPERSEDED_ROUNDS: u32 = 3;
+/// In how many rounds in a row the nodes must refuse a transaction that may have been sent, until
+/// one that does nothing is put in its place: later ones wait for its number.
+const REFUSED_ROUNDS: u32 = 3;
 /// The most transactions that are sent again in one round.
 const RESENT_MAX: usize = 100;
 
@@ -27,7 +30,7 @@ impl Tracker {
     pub(super) async fn keep_up(&self) {
         let waiting = self.with(|items| {
             let mut waiting = Vec::new();
-            for (key, item) in items.iter_mut() {
+            for (key, item) in items.iter_mut().filter(|(_, item)| item.launched) {
                 item.rounds = item.rounds.saturating_add(1);
                 if let Some(newest) = item.versions.last().filter(|_| 1 < item.rounds) {
                     waiting.push((*key, newest.clone()));
@@ -58,25 +61,52 @@ impl Tracker {
 
     /// The same bytes, or a dearer version where the price has risen past what it offers.
     async fn send_again(&self, key: B256, newest: SignedTransaction, fees: Option<Fees>) {
-        let dearer = fees.and_then(|it| newest.dearer(it));
-        if let Some(dearer) = &dearer {
+        if let Some(dearer) = fees.and_then(|it| newest.dearer(it)) {
             tracing::info!(transaction = %dearer.hash, replaces = %newest.hash, "gas price raised");
-            self.with_item(&key, |item| item.versions.push(dearer.clone()));
+            self.with_item(&key, |item| {
+                // A filler stays one at any price.
+                item.filler = item.filler.map(|_| dearer.hash);
+                item.versions.push(dearer.clone());
+            });
+            self.send_version(&dearer).await;
+            return;
         }
-        let raw = &dearer.as_ref().unwrap_or(&newest).raw;
-        let taken = matches!(self.rpc.send_raw(raw).await, Sent::NonceTaken(_)) && dearer.is_none();
-        let rounds = self.with_item(&key, |item| {
+        let sent = self.send_version(&newest).await;
+        let standing = self.with_item(&key, |item| {
+            let taken = matches!(sent, Sent::NonceTaken(_));
             item.superseded = if taken { item.superseded.saturating_add(1) } else { 0 };
-            item.superseded
+            let refused = matches!(
+                sent,
+                Sent::Refused(RpcError::Node { .. }) | Sent::Unknown(RpcError::Node { .. })
+            );
+            item.refused = if refused { item.refused.saturating_add(1) } else { 0 };
+            (item.superseded, item.refused, item.filler.is_some())
         });
-        if rounds.is_some_and(|it| SUPERSEDED_ROUNDS <= it) {
+        let Some((superseded, refused, has_filler)) = standing else { return };
+        if SUPERSEDED_ROUNDS <= superseded {
             tracing::warn!(transaction = %newest.hash, "its nonce was used by another transaction");
             self.resolve(&key, Fate::Superseded);
+        } else if REFUSED_ROUNDS <= refused
+            && !has_filler
+            && let Some(fees) = fees
+        {
+            let draft = Draft::filler(self.chain_id, newest.signer.address());
+            let filler = newest.replaced_by(draft, fees);
+            tracing::warn!(transaction = %newest.hash, filler = %filler.hash, "given up");
+            self.with_item(&key, |item| {
+                item.filler = Some(filler.hash);
+                item.versions.push(filler.clone());
+            });
+            self.send_version(&filler).await;
         }
     }
 
-    fn with_item<T>(&self, key: &B256, act: impl FnOnce(&mut Item) -> T) -> Option<T> {
-        self.with(|items| items.get_mut(key).map(act))
+    async fn send_version(&self, transaction: &SignedTransaction) -> Sent {
+        let sent = self.rpc.send_raw(&transaction.raw).await;
+        if let Sent::Refused(error) | Sent::Unknown(error) = &sent {
+            tracing::debug!(transaction = %transaction.hash, %error, "not taken again");
+        }
+        sent
     }
 
     /// Numbers that were given back while later ones are on their way would block those.
@@ -94,6 +124,7 @@ impl Tracker {
                     signer.nonces.give_back(nonce);
                     break;
                 }
+                self.launched(&hash);
             }
         }
     }
