@@ -50,7 +50,10 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, terms: &Terms) -> V
 
 fn judge_status(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status {
-        StatusCode::PAYMENT_REQUIRED => match Challenge::read(headers) {
+        // 400: malformed; 412: its transfer is not set up. Both come with a fresh demand.
+        StatusCode::PAYMENT_REQUIRED
+        | StatusCode::BAD_REQUEST
+        | StatusCode::PRECONDITION_FAILED => match Challenge::read(headers) {
             Ok(Some(Challenge { error: Some(error), .. })) if error == PENDING => again(headers),
             Ok(Some(Challenge { error: Some(error), .. })) if !error.is_empty() => {
                 Verdict::Disclaimed { reason: error }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use farebox_agent::{PayError, PayingClient, Retry};
-use farebox_protocol::bound_nonce;
+use farebox_chains::{EvmToken, check_exact, find_token};
+use farebox_protocol::wire::VerifyRequest;
+use farebox_protocol::{Timestamp, bound_nonce};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -77,6 +79,36 @@ async fn a_purchase() {
     assert_eq!(authorization["value"], "10000");
     assert_eq!(authorization["from"], wallet().address().to_string());
     assert_eq!(terms.valid_before.seconds(), 1_795_000_060);
+    assert_good(&payload, 1_795_000_000);
+}
+
+/// A facilitator takes the payment at this second.
+#[track_caller]
+fn assert_good(payload: &Value, now: u64) {
+    let request = json!({
+        "x402Version": 2, "paymentPayload": payload, "paymentRequirements": payload["accepted"],
+    });
+    let request: VerifyRequest = serde_json::from_str(&request.to_string()).unwrap();
+    let network = payload["accepted"]["network"].as_str().unwrap();
+    let row = find_token(network, "usdc").unwrap();
+    let token = EvmToken::new(network.parse().unwrap(), row.into()).unwrap();
+    let checked = check_exact(&token, &request, Timestamp::from_seconds(now));
+    assert!(checked.is_ok(), "{:?}", checked.err());
+}
+
+#[tokio::test]
+async fn a28_every_known_token_is_signed_for_in_its_own_domain() {
+    for token in farebox_agent::known_tokens() {
+        let config = token.config();
+        let mut offer = offer();
+        offer["network"] = json!(token.network());
+        offer["asset"] = json!(token.address().to_string());
+        offer["extra"] = json!({ "name": config.name, "version": config.version });
+        let seller = Seller::start(vec![demand(&[offer]), status(200)]).await;
+        let client = client(&TestClock::new());
+        post(&client, &seller.url()).await.unwrap();
+        assert_good(&seller.seen()[1].payload(), 1_795_000_000);
+    }
 }
 
 #[tokio::test]
@@ -110,6 +142,8 @@ async fn answers_that_say_what_became_of_it() {
     check(vec![failed(402, "insufficient_funds")], "402 not charged: insuff", 1, (0, 10_000)).await;
     check(vec![failed(500, "insufficient_funds")], "500 not charged: insuff", 1, (0, 10_000)).await;
     check(vec![refused("insufficient_funds")], "402 not charged: insuff", 1, (0, 10_000)).await;
+    let unread = Answer::new(400).header("PAYMENT-REQUIRED", required(&[offer()], "malformed"));
+    check(vec![Line::Answer(unread)], "400 not charged: malformed", 1, (0, 10_000)).await;
     check(vec![refused("")], "402 unknown: the seller answered 402", 1, (0, 10_000)).await;
     check(vec![status(402)], "402 unknown", 1, (0, 10_000)).await;
     let uncharged = |status| Line::Answer(Answer::new(status).header("x-farebox-charged", "0"));
