@@ -331,3 +331,6 @@ fn run_all(connection: &Connection, batch: &mut [Box<dyn Work>]) -> rusqlite::Re
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     batch.iter_mut().try_for_each(|work| work.run(connection))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! The writer when things go wrong: refused operations, failed commits, a full disk.
+
+use std::sync::mpsc;
+
+use farebox_billing::Payment;
+use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
+use rusqlite::ErrorCode;
+use tempfile::TempDir;
+
+use super::*;
+use crate::port::{Admit, Admitted, AnswerMark, SettleMode, Terms};
+use crate::sqlite::fault::Fault;
+use crate::sqlite::holds::{self, HoldName};
+use crate::sqlite::{hold_in, open, row};
+
+/// A writer on a file of its own, and a notice when it lets the file go.
+struct Bench {
+    directory: TempDir,
+    writer: Writer,
+    released: mpsc::Receiver<()>,
+}
+
+/// Tells when it is dropped.
+struct Notice(mpsc::Sender<()>);
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let opened = open::open(&directory.path().join("farebox.db")).unwrap();
+        let path = opened.path.clone();
+        let connect = Box::new(move || open::reconnect(&path));
+        let (sender, released) = mpsc::channel();
+        let guard = (opened.lock, Notice(sender));
+        let batching = Batching { queue: 1024, max: 256, linger: Duration::ZERO };
+        let writer = Writer::start(opened.connection, connect, guard, batching).unwrap();
+        Self { directory, writer, released }
+    }
+}
+
+fn terms(number: u64) -> Terms {
+    let mut id = [7; 32];
+    id[24..].copy_from_slice(&number.to_be_bytes());
+    Terms {
+        id: PaymentId::from_bytes(id),
+        fingerprint: Digest::of(b"request"),
+        route: "r".to_owned(),
+        scheme: "exact".to_owned(),
+        asset: Asset::new(Network::eip155(1), "0x036CbD53842c5426634e7929541eC2318f3dCF7e")
+            .unwrap(),
+        payer: "0x1".to_owned(),
+        pay_to: "0x2".to_owned(),
+        limit: Amount::from_units(100),
+        settle: SettleMode::After,
+        price_version: "v1".to_owned(),
+        settle_by: Timestamp::from_millis(9),
+        payload: "{}".to_owned(),
+        requirements: "{}".to_owned(),
+    }
+}
+
+async fn admit(writer: &Writer, number: u64) -> Result<Admitted, StoreError> {
+    let admit =
+        Admit { terms: terms(number), exposure_limit: None, now: Timestamp::from_millis(5) };
+    writer.call(Asked::holding(move |it| holds::admit(it, &admit), hold_in)).await
+}
+
+/// An operation that works, and makes the commit of its whole batch fail.
+async fn break_the_commit(writer: &Writer) -> StoreError {
+    let work = |it: &Connection| -> Done<()> {
+        // The reference is checked when the transaction ends, and then it is wrong.
+        it.execute_batch(
+            "PRAGMA defer_foreign_keys = ON;
+             INSERT INTO journal (payment, at, event) VALUES (zeroblob(32), 1, 'serve_began')",
+        )?;
+        Ok(())
+    };
+    writer.call(Asked::new(work)).await.unwrap_err()
+}
+
+async fn payments(writer: &Writer) -> u64 {
+    let work = |it: &Connection| -> Done<u64> {
+        let sql = "SELECT count(*) AS number FROM payments";
+        Ok(it.query_row(sql, [], |row| row::unsigned(row, "number"))?)
+    };
+    writer.call(Asked::new(work)).await.unwrap()
+}
+
+/// Runs `calls` while the writer is busy with something else, so that they become one batch.
+async fn in_one_batch<T>(writer: &Writer, calls: impl Future<Output = T>) -> T {
+    let (begun, has_begun) = mpsc::channel();
+    let (free, until) = mpsc::channel::<()>();
+    let busy = move |_: &Connection| -> Done<()> {
+        begun.send(()).ok();
+        until.recv().ok();
+        Ok(())
+    };
+    let calls = async {
+        // The writer is another thread, and it was asked before.
+        has_begun.recv().unwrap();
+        let (answers, ()) = tokio::join!(calls, async { drop(free) });
+        answers
+    };
+    let (busy, answers) = tokio::join!(writer.call(Asked::new(busy)), calls);
+    busy.unwrap();
+    answers
+}
+
+#[tokio::test]
+async fn a_refused_operation_spoils_nothing_but_itself() {
+    let bench = Bench::new();
+    let half_done = |it: &Connection| -> Done<()> {
+        let now = Timestamp::from_millis(5);
+        drop(holds::admit(it, &Admit { terms: terms(2), exposure_limit: None, now })?);
+        it.execute_batch("INSERT INTO nowhere VALUES (1)")?;
+        Ok(())
+    };
+    let calls = async {
+        tokio::join!(
+            admit(&bench.writer, 1),
+            bench.writer.call(Asked::new(half_done)),
+            admit(&bench.writer, 3)
+        )
+    };
+    let (first, refused, third) = in_one_batch(&bench.writer, calls).await;
+    assert!(matches!(first, Ok(Admitted::New(_))));
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+    assert!(matches!(third, Ok(Admitted::New(_))));
+    assert_eq!(bench.writer.counts(), (4, 2), "operations and commits");
+    assert_eq!(payments(&bench.writer).await, 2);
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_unknown_to_its_whole_batch() {
+    let bench = Bench::new();
+    let calls = async {
+        tokio::join!(
+            admit(&bench.writer, 1),
+            break_the_commit(&bench.writer),
+            admit(&bench.writer, 2)
+        )
+    };
+    let (one, broken, two) = in_one_batch(&bench.writer, calls).await;
+    assert!(matches!(one, Err(StoreError::Unknown(_))), "{one:?}");
+    assert!(matches!(broken, StoreError::Unknown(_)));
+    assert!(matches!(two, Err(StoreError::Unknown(_))));
+    // On a new connection it goes on.
+    assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
+    assert_eq!(bench.writer.standing(), Standing::Open);
+}
+
+#[tokio::test]
+async fn the_third_failure_in_a_row_closes_the_ledger_for_good() {
+    let bench = Bench::new();
+    for _ in 0..2 {
+        assert!(matches!(break_the_commit(&bench.writer).await, StoreError::Unknown(_)));
+    }
+    assert!(admit(&bench.writer, 1).await.is_ok(), "a good commit begins the count anew");
+    for _ in 0..2 {
+        assert!(matches!(break_the_commit(&bench.writer).await, StoreError::Unknown(_)));
+    }
+    assert_eq!(bench.writer.standing(), Standing::Open);
+    assert!(bench.released.try_recv().is_err());
+    assert!(matches!(break_the_commit(&bench.writer).await, StoreError::Unknown(_)));
+    bench.writer.failed().await;
+    assert_eq!(bench.writer.standing(), Standing::Failed);
+    assert!(matches!(admit(&bench.writer, 2).await, Err(StoreError::Unavailable(_))));
+    assert!(bench.writer.close().await.is_err());
+    bench.released.recv().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_again_closes_the_ledger() {
+    let bench = Bench::new();
+    let hidden = bench.directory.path().join("hidden.db");
+    std::fs::rename(bench.directory.path().join("farebox.db"), hidden).unwrap();
+    assert!(matches!(break_the_commit(&bench.writer).await, StoreError::Unknown(_)));
+    for _ in 0..2 {
+        let refused = admit(&bench.writer, 1).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+    bench.writer.failed().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_then_goes_on() {
+    let bench = Bench::new();
+    let limit = |pages: i64| {
+        let work = move |it: &Connection| -> Done<()> {
+            it.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+            Ok(())
+        };
+        Asked::new(work)
+    };
+    bench.writer.call(limit(1)).await.unwrap();
+    let mut refused = 0;
+    for number in 0..400 {
+        match admit(&bench.writer, number).await {
+            Ok(admitted) => drop(admitted),
+            Err(StoreError::Unavailable(error)) => {
+                assert!(error.to_string().contains("full"), "{error}");
+                refused += 1;
+                break;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(refused, 1, "it never was full");
+    for number in 1_000..1_010 {
+        assert!(matches!(admit(&bench.writer, number).await, Err(StoreError::Unavailable(_))));
+    }
+    assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
+    bench.writer.call(limit(1 << 20)).await.unwrap();
+    assert!(matches!(admit(&bench.writer, 1_000).await, Ok(Admitted::New(_))));
+}
+
+#[tokio::test]
+async fn a_hold_of_unknown_outcome_does_not_stay_held() {
+    let bench = Bench::new();
+    let admitted = admit(&bench.writer, 1).await.unwrap();
+    let Admitted::New(hold) = admitted else { panic!("{admitted:?}") };
+    // As if its commit had failed after it reached the disk: nobody has the evidence.
+    bench.writer.shared.adopt([HoldName::of(&hold)]);
+    assert_eq!(payments(&bench.writer).await, 1);
+    let look = |it: &Connection| -> Done<_> { row::find(it, terms(1).id) };
+    let row = bench.writer.call(Asked::new(look)).await.unwrap().unwrap();
+    let given_back = Payment::Released { why: farebox_billing::Release::NothingOwed };
+    assert_eq!((row.state, row.answer), (given_back, AnswerMark::Withheld));
+    assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
+}
+
+#[tokio::test]
+async fn a_broken_rule_is_corruption_and_not_bad_luck() {
+    let bench = Bench::new();
+    drop(admit(&bench.writer, 1).await.unwrap());
+    let work = |it: &Connection| -> Done<()> {
+        it.execute_batch("UPDATE payments SET state = 'settled'")?;
+        Ok(())
+    };
+    let error = bench.writer.call(Asked::new(work)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None);
+    assert_eq!(full.sqlite_error_code(), Some(ErrorCode::DiskFull));
+    assert!(is_full(&full));
+    assert!(matches!(Fault::from(full).into_store_error(), StoreError::Unavailable(_)));
+}
+
+#[test]
+fn every_connection_forces_its_log_to_the_disk() {
+    let directory = TempDir::new().unwrap();
+    let opened = open::open(&directory.path().join("farebox.db")).unwrap();
+    let again = open::reconnect(&opened.path).unwrap();
+    for connection in [&opened.connection, &again] {
+        let pragma = |name| -> String {
+            let read = |row: &rusqlite::Row<'_>| {
+                let number = row.get::<_, i64>(0).map(|it| it.to_string());
+                number.or_else(|_| row.get(0))
+            };
+            connection.pragma_query_value(None, name, read).unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("synchronous"), "2", "FULL");
+        assert_eq!(pragma("foreign_keys"), "1");
+    }
+    // Older ones can damage a log that two connections write and checkpoint.
+    assert!(3_051_003 <= rusqlite::version_number());
+}
