@@ -3,5 +3,8 @@
 pub mod anvil;
 pub mod clients;
 pub mod evm;
+pub mod facilitator;
+pub mod gate;
 pub mod process;
 pub mod rpc;
+pub mod upstream;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farebox_billing::{Ended, Format, RequestFacts, StreamFilter};
+use farebox_billing::{Ended, Ending, Format, StreamFilter};
 use farebox_protocol::Timestamp;
 use http::response;
 use http_body_util::BodyExt as _;
@@ -22,7 +22,6 @@ use crate::upstream::{Broken, IdleTimeout};
 pub(super) struct Flow {
     body: IdleTimeout<Incoming>,
     format: Format,
-    facts: RequestFacts,
     filter: StreamFilter,
     /// Ready when the payment can no longer be settled.
     deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -74,16 +73,13 @@ impl Flow {
                 None => pending().await,
             }
         });
-        let facts = asked.facts.clone();
-        let filter = StreamFilter::new(format, &facts);
-        (head, Self { body, format, facts, filter, deadline, bytes: 0 })
+        let filter = StreamFilter::new(format, &asked.facts);
+        (head, Self { body, format, filter, deadline, bytes: 0 })
     }
 
     /// What comes first. An answer that gives nothing, or nothing but an error, is a problem: it
     /// owes nothing, so nothing of it is forwarded.
     pub(super) async fn first(&mut self) -> Result<Next, Problem> {
-        // The same bytes through a second meter, which can be ended to see what it makes of them.
-        let mut scratch = StreamFilter::new(self.format, &self.facts);
         loop {
             let data = match self.frame().await {
                 Ok(Some(data)) => data,
@@ -93,12 +89,12 @@ impl Flow {
                 Ok(None) => return Err(nothing_came()),
                 Err(error) => return Err(nothing_came().caused_by(error)),
             };
-            drop(scratch.push(data.clone()));
             let pieces = self.filter.push(data);
             if pieces.is_empty() {
                 continue;
             }
-            if failed(scratch) {
+            let seen = self.filter.so_far();
+            if seen.ending == Ending::Failed && !is_owed(&seen) {
                 return Err(Problem::new(
                     Kind::UpstreamFailed,
                     "The upstream answered with an error.",
@@ -143,13 +139,6 @@ impl Flow {
         self.bytes = self.bytes.saturating_add(data.len());
         Ok(Some(data))
     }
-}
-
-/// Whether what came so far is an error and nothing else. What was only begun counts for nothing.
-fn failed(scratch: StreamFilter) -> bool {
-    let ended = scratch.end();
-    let metered = ended.metered();
-    metered.ending == farebox_billing::Ending::Failed && !is_owed(metered)
 }
 
 /// An answer that ended before it gave anything.

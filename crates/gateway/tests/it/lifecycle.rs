@@ -1,0 +1,148 @@
+//! Starting, stopping, and the steps that a crash test can stop at.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farebox_gateway::{Limits, Probe, Step};
+use farebox_protocol::PaymentId;
+use farebox_store::{Ledger as _, SettleMode};
+use farebox_testkit::facilitator::OnSettle;
+use farebox_testkit::gate::Gate;
+use farebox_testkit::upstream::{Part, Script};
+
+use crate::app::{Setup, TestApp, chat};
+
+/// Remembers the steps.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<Step>>);
+
+impl Probe for Recorder {
+    fn reached(&self, step: Step, _id: PaymentId) {
+        self.0.lock().unwrap().push(step);
+    }
+}
+
+async fn steps(settle: SettleMode, stream: bool) -> Vec<Step> {
+    let recorder = Arc::new(Recorder::default());
+    let setup = Setup { settle, probe: recorder.clone(), ..Setup::default() };
+    let app = TestApp::start(setup, move |_| {
+        if stream {
+            let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+            Script::events(vec![Part::text(event), Part::text("data: [DONE]\n\n")])
+        } else {
+            Script::json("{\"choices\":[{\"message\":{\"content\":\"a\"}}]}")
+        }
+    })
+    .await;
+    let answer = app.buy("POST", "/v1/chat/completions", &chat(stream), 1).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    app.until_states(&["settled"]).await;
+    app.shutdown().await;
+    recorder.0.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_mode_takes_its_steps_in_order() {
+    use Step::{
+        Answered, Captured, Decoded, FirstByte, Held, Metered, Serving, Settled, UpstreamAnswered,
+        Verified,
+    };
+    assert_eq!(
+        steps(SettleMode::After, false).await,
+        [Decoded, Verified, Held, Serving, UpstreamAnswered, Captured, Settled, Answered]
+    );
+    assert_eq!(
+        steps(SettleMode::Background, false).await,
+        [Decoded, Verified, Held, Serving, UpstreamAnswered, Captured, Answered]
+    );
+    assert_eq!(
+        steps(SettleMode::After, true).await,
+        [
+            Decoded,
+            Verified,
+            Held,
+            Serving,
+            UpstreamAnswered,
+            Metered,
+            FirstByte,
+            Captured,
+            Answered
+        ]
+    );
+    assert_eq!(
+        steps(SettleMode::Before, true).await,
+        [
+            Decoded,
+            Verified,
+            Held,
+            Captured,
+            Settled,
+            Serving,
+            UpstreamAnswered,
+            FirstByte,
+            Answered
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_runs_even_without_its_client() {
+    let gate = Arc::new(Gate::default());
+    let wait = Arc::clone(&gate);
+    let app = TestApp::start(Setup::default(), move |_| {
+        let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+        let end = Part::text("data: [DONE]\n\n");
+        Script::events(vec![Part::text(event), Part::Wait(Arc::clone(&wait)), end])
+    })
+    .await;
+    let payment = app.quote("POST", "/v1/chat/completions", &chat(true), 1).await;
+    let request = app.request("POST", "/v1/chat/completions", &chat(true));
+    let mut response = request.header("payment-signature", payment).send().await.unwrap();
+    assert!(response.chunk().await.unwrap().is_some());
+    drop(response);
+    gate.reached_by(1).await;
+    let (ledger, _files) = tokio::join!(app.shutdown(), async {
+        tokio::task::yield_now().await;
+        gate.open();
+    })
+    .0;
+    let payments = ledger.list(None, 10).await.unwrap();
+    assert_eq!(payments.len(), 1);
+    assert_eq!(payments[0].state.name(), "settled");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_at_its_time_and_leaves_the_rest_to_recovery() {
+    let setup = Setup {
+        settle: SettleMode::Background,
+        limits: Limits { drain: Duration::from_millis(100), ..Limits::STANDARD },
+        ..Setup::default()
+    };
+    let app = TestApp::start(setup, |_| Script::json("{}")).await;
+    let gate = Arc::new(Gate::default());
+    app.facilitator.on_settle(OnSettle::Wait(Arc::clone(&gate)));
+    assert_eq!(app.buy("GET", "/premium/a", "", 1).await.status, 200);
+    gate.reached_by(1).await;
+    let (ledger, _files) = app.shutdown().await;
+    assert_eq!(ledger.list(None, 10).await.unwrap()[0].state.name(), "settling");
+    drop(gate);
+}
+
+#[tokio::test]
+async fn a_slow_head_is_given_up() {
+    let setup = Setup {
+        limits: Limits { header_timeout: Duration::from_millis(100), ..Limits::STANDARD },
+        ..Setup::default()
+    };
+    let app = TestApp::start(setup, |_| Script::json("{}")).await;
+    for begun in ["", "G", "GET /premium/a HTT", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nhost:"] {
+        let ended = tokio::time::timeout(Duration::from_secs(10), app.raw(begun.as_bytes())).await;
+        let answer = ended.expect("the connection was closed");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    let body =
+        "POST /flat HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 9\r\n\r\nhalf";
+    let answer = app.raw(body.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(app.received(), 0);
+}

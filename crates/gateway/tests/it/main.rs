@@ -1,0 +1,21 @@
+//! The gateway over real sockets, with a facilitator and an upstream that do as they are told.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may panic; that is how they fail"
+)]
+
+mod app;
+mod binding;
+mod buying;
+mod caching;
+mod crossing;
+mod failing;
+mod lifecycle;
+mod replay;
+mod smuggling;
+mod streaming;
+mod urls;
