@@ -131,7 +131,7 @@ fn line_complaints(file: &str, line: &str) -> Vec<String> {
     if code == "use crate::*;" {
         complaints.push("import each item by its name".to_owned());
     }
-    for mark in ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "#[ignore", "#[allow("] {
+    for mark in ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "#[ignore]", "#[allow("] {
         if line.contains(mark) {
             complaints.push(format!("`{mark}` has no place here"));
         }

@@ -1,0 +1,63 @@
+//! `farebox-bench`: the scenarios, each against a named baseline in the same run.
+//!
+//! ```text
+//! cargo build --release                      (in the project: the binary under test)
+//! cd bench && cargo run --release -- run     (prints the ratios, writes nothing)
+//! ```
+
+mod baseline;
+mod farebox;
+mod load;
+mod paid;
+mod scenario;
+mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Compares Farebox with what else there is, in one run on one machine.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Runs every scenario, or the named ones.
+    Run {
+        /// `unpaid`, `proxy`, `verify`, `paid`.
+        scenarios: Vec<String>,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+        /// Interleaved measurements of each side; the median is what counts.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// The binary under test.
+        #[arg(long, default_value = "../target/release/farebox")]
+        farebox: std::path::PathBuf,
+    },
+    /// Serves as the upstream.
+    Upstream,
+    /// Serves as the minimal proxy.
+    HyperProxy { upstream: String },
+    /// Serves as the seller on x402-axum.
+    X402Axum { facilitator: String },
+    /// Serves as a facilitator that only says what it supports.
+    Facilitator,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().role {
+        Role::Run { scenarios, seconds, rounds, farebox } => {
+            let plan = scenario::Plan { seconds, rounds, farebox };
+            scenario::run(&plan, &scenarios).await
+        }
+        Role::Upstream => baseline::upstream().await,
+        Role::HyperProxy { upstream } => baseline::hyper_proxy(&upstream).await,
+        Role::X402Axum { facilitator } => baseline::x402_axum(&facilitator).await,
+        Role::Facilitator => baseline::facilitator().await,
+    }
+}
