@@ -224,9 +224,9 @@ impl TestApp {
             limits: setup.limits,
         };
         let parts = Parts {
-            ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
-            facilitator: Arc::clone(&facilitator) as Arc<_>,
-            clock: Arc::clone(&clock) as Arc<_>,
+            ledger: Arc::<SqliteLedger>::clone(&ledger),
+            facilitator: Arc::<FakeFacilitator>::clone(&facilitator),
+            clock: Arc::<TestClock>::clone(&clock),
             entropy: Arc::new(Entropy::seeded(7)),
             probe: setup.probe,
             mounts: Vec::new(),
@@ -330,9 +330,8 @@ impl TestApp {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), reached).await.is_err() {
-            panic!("expected {expected:?}, found {:?}", self.states().await);
-        }
+        let in_time = tokio::time::timeout(Duration::from_secs(20), reached).await.is_ok();
+        assert!(in_time, "expected {expected:?}, found {:?}", self.states().await);
     }
 
     /// Writes bytes to the socket as they are and reads until the server closes.

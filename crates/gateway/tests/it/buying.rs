@@ -1,6 +1,10 @@
 //! What a buyer gets for its money, in each mode.
 
+use std::sync::Arc;
+
 use farebox_store::{AnswerMark, SettleMode};
+use farebox_testkit::facilitator::OnSettle;
+use farebox_testkit::gate::Gate;
 use farebox_testkit::upstream::Script;
 use serde_json::json;
 
@@ -67,10 +71,10 @@ async fn what_the_quote_assumed_is_enforced_upstream() {
 
 #[tokio::test]
 async fn a_background_answer_leaves_before_its_settlement() {
-    let gate = std::sync::Arc::new(farebox_testkit::gate::Gate::default());
+    let gate = Arc::new(Gate::default());
     let setup = Setup { settle: SettleMode::Background, ..Setup::default() };
     let app = TestApp::start(setup, |_| Script::json("{\"a\":1}")).await;
-    app.facilitator.on_settle(farebox_testkit::facilitator::OnSettle::Wait(gate.clone()));
+    app.facilitator.on_settle(OnSettle::Wait(Arc::clone(&gate)));
     let answer = app.buy("GET", "/premium/a", "", 1).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "{\"a\":1}"));
     assert!(answer.settlement().is_none());

@@ -24,7 +24,7 @@ impl Probe for Recorder {
 
 async fn steps(settle: SettleMode, stream: bool) -> Vec<Step> {
     let recorder = Arc::new(Recorder::default());
-    let setup = Setup { settle, probe: recorder.clone(), ..Setup::default() };
+    let setup = Setup { settle, probe: Arc::<Recorder>::clone(&recorder), ..Setup::default() };
     let app = TestApp::start(setup, move |_| {
         if stream {
             let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
