@@ -240,15 +240,18 @@ async fn ask(
     };
     let status = exit_of_status(&response);
     let written = write_answer(response, args.include, to).await;
-    if let Err(error) = &written {
-        report.error(error.as_ref());
+    match &written {
+        // On a terminal the report would go on in the answer's last line.
+        Ok(LineEnd::No) if file.is_none() => report.line(""),
+        Ok(_) => {}
+        Err(error) => report.error(error.as_ref()),
     }
     let Some(payment) = payment else {
         return Ok(if written.is_ok() { status } else { PayExit::Failed });
     };
     report.payment(&payment, client.standing());
     Ok(match (exit_of_payment(&payment), written) {
-        (PayExit::Answered, Ok(())) => status,
+        (PayExit::Answered, Ok(_)) => status,
         (PayExit::Answered, Err(_)) => PayExit::AnswerLost,
         (exit, _) => exit,
     })
@@ -269,12 +272,19 @@ fn exit_of_payment(payment: &Payment) -> PayExit {
     }
 }
 
+/// Whether an answer ended with its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    Yes,
+    No,
+}
+
 /// Writes the answer as it arrives.
 async fn write_answer(
     mut response: Response,
     include: bool,
     to: &mut (dyn Write + Send),
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+) -> Result<LineEnd, Box<dyn Error + Send + Sync>> {
     if include {
         writeln!(to, "{:?} {}", response.version(), response.status())?;
         for (name, value) in response.headers() {
@@ -284,11 +294,13 @@ async fn write_answer(
         }
         writeln!(to)?;
     }
+    let mut last = None;
     while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
         to.write_all(&chunk)?;
         to.flush()?;
+        last = chunk.last().copied().or(last);
     }
-    Ok(())
+    Ok(if last.is_none_or(|it| it == b'\n') { LineEnd::Yes } else { LineEnd::No })
 }
 
 #[cfg(test)]
