@@ -27,18 +27,14 @@ pub(crate) struct Departed {
 pub(crate) enum NotSent {
     #[error("no signing key is configured, so nothing can be settled")]
     NoSigner,
-    #[error("the number of the next transaction could not be learnt")]
-    Nonce(#[source] RpcError),
+    #[error("the number of the next transaction could not be learnt: {0}")]
+    Nonce(RpcError),
     #[error("another transaction took the place of {0}, which never was carried out")]
     Superseded(B256),
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]
-    Refused {
-        signer: super::address::EvmAddress,
-        #[source]
-        error: RpcError,
-    },
+    Refused { signer: super::address::EvmAddress, error: RpcError },
     #[error(
         "the number of signer {0}'s next transaction is always taken; is its key in use elsewhere?"
     )]

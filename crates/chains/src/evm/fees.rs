@@ -22,8 +22,8 @@ pub(crate) struct Fees {
 /// Gas cannot be bought.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum NoFees {
-    #[error("the price of gas could not be learnt")]
-    Rpc(#[from] RpcError),
+    #[error("the price of gas could not be learnt: {0}")]
+    Rpc(RpcError),
     #[error("gas costs {price} wei, which is over the configured cap of {cap} wei")]
     TooDear { price: u128, cap: u128 },
 }
@@ -57,7 +57,7 @@ impl FeeOracle {
             Call::new("eth_maxPriorityFeePerGas", json!([])),
             Call::new("eth_gasPrice", json!([])),
         ];
-        let answers = self.rpc.batch(&calls).await?;
+        let answers = self.rpc.batch(&calls).await.map_err(NoFees::Rpc)?;
         let fees = read(&answers, self.tip_floor, self.cap)?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, fees));
         Ok(fees)
@@ -74,10 +74,11 @@ fn read(answers: &[Answer], tip_floor: u128, cap: u128) -> Result<Fees, NoFees> 
     let gas_price = said(2).and_then(number);
     let Some(base) = next_base.or(gas_price) else {
         let method = "eth_feeHistory";
-        return Err(match answers.iter().find_map(|it| it.as_ref().err()) {
-            Some(error) => RpcError::Node { method, error: error.clone() }.into(),
-            None => RpcError::Garbage { host: "the node".into(), what: "no price of gas" }.into(),
-        });
+        let error = match answers.iter().find_map(|it| it.as_ref().err()) {
+            Some(error) => RpcError::Node { method, error: error.clone() },
+            None => RpcError::Garbage { host: "the node".into(), what: "no price of gas" },
+        };
+        return Err(NoFees::Rpc(error));
     };
     let rewards = history.and_then(|it| it.get("reward")?.as_array());
     let mut rewards: Vec<u128> =

@@ -49,7 +49,7 @@ pub(crate) struct Progress {
 pub(crate) enum Outcome {
     Settled(Settlement),
     Rejected { reason: Reason, message: String },
-    NotSent { context: String, source: Option<Arc<dyn Error + Send + Sync>> },
+    NotSent(Arc<dyn Error + Send + Sync>),
     Unknown { transaction: Option<B256> },
 }
 
@@ -129,16 +129,17 @@ impl Pilot {
 
 impl Outcome {
     pub(crate) fn not_sent(error: impl Error + Send + Sync + 'static) -> Self {
-        Self::NotSent { context: error.to_string(), source: Some(Arc::new(error)) }
+        Self::NotSent(Arc::new(error))
     }
 
     pub(crate) fn into_result(self) -> Result<Settlement, SettleError> {
         match self {
             Self::Settled(settlement) => Ok(settlement),
             Self::Rejected { reason, message } => Err(SettleError::Rejected { reason, message }),
-            Self::NotSent { context, source } => {
-                let source =
-                    source.map(|it| -> Box<dyn Error + Send + Sync> { Box::new(Shared(it)) });
+            Self::NotSent(error) => {
+                let context = error.to_string();
+                let source = error.source().is_some().then_some(Cause(error));
+                let source = source.map(|it| -> Box<dyn Error + Send + Sync> { Box::new(it) });
                 Err(SettleError::NotSent(FacilitatorError { context, source }))
             }
             Self::Unknown { transaction } => {
@@ -148,18 +149,18 @@ impl Outcome {
     }
 }
 
-/// An error that several listeners get.
+/// What caused an error that several listeners get.
 #[derive(Debug)]
-struct Shared(Arc<dyn Error + Send + Sync>);
+struct Cause(Arc<dyn Error + Send + Sync>);
 
-impl fmt::Display for Shared {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.source().map_or(Ok(()), |it| fmt::Display::fmt(it, f))
     }
 }
 
-impl Error for Shared {
+impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        self.0.source().and_then(Error::source)
     }
 }
