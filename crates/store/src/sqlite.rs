@@ -13,6 +13,7 @@ mod reader;
 mod recovery;
 mod row;
 mod settlements;
+mod unheard;
 mod work;
 mod writer;
 
@@ -150,18 +151,11 @@ impl SqliteLedger {
     }
 }
 
-/// The hold in an answer to [`Ledger::admit`].
-fn hold_in(admitted: &Admitted) -> Option<HoldName> {
-    match admitted {
-        Admitted::New(hold) => Some(HoldName::of(hold)),
-        Admitted::Refused(_) => None,
-    }
-}
-
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
-        self.writer.call(Asked::holding(move |it| holds::admit(it, &admit), hold_in)).await
+        let work = move |it: &_| holds::admit(it, &admit);
+        self.writer.call(Asked::proving(work, unheard::in_admitted)).await
     }
 
     async fn begin_serve(&self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
@@ -217,7 +211,8 @@ impl Ledger for SqliteLedger {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Job>, StoreError> {
-        self.writer.call(Asked::new(move |it| settlements::lease(it, only, max, now))).await
+        let work = move |it: &_| settlements::lease(it, only, max, now);
+        self.writer.call(Asked::proving(work, unheard::in_leased)).await
     }
 
     async fn resolve_job(

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 
 use crate::port::{AnswerMark, Recovered};
 use crate::sqlite::fault::Done;
-use crate::sqlite::holds::{self, Charge, HoldName};
-use crate::sqlite::row::{Row, Waits, find};
+use crate::sqlite::holds::{self, Charge};
+use crate::sqlite::row::{Row, Waits};
 use crate::sqlite::settlements;
 
 /// See [`crate::Ledger::recover`]. One commit: a crash in the middle leaves what was there before.
@@ -74,18 +74,4 @@ fn recover_open(
         row.waits = Waits::InVain;
     }
     row.save(connection)
-}
-
-/// Gives back holds whose evidence reached nobody: the caller had stopped waiting, or was told that
-/// the outcome is unknown. They cannot have been served.
-pub(super) fn release_orphans(connection: &Connection, orphans: &[HoldName]) -> Done<()> {
-    for orphan in orphans {
-        let Some(mut row) = find(connection, orphan.id)? else { continue };
-        if row.generation == orphan.generation && matches!(row.state, Payment::Held { .. }) {
-            let when = row.changed_at;
-            row.step(connection, Event::Abandoned(Release::NothingOwed), when)?;
-            row.save(connection)?;
-        }
-    }
-    Ok(())
 }

@@ -274,6 +274,17 @@ fn is_repeated(state: &Payment, settlement: &Settlement, resolution: &Resolution
     }
 }
 
+/// Queues a lease of that try again as if it had never been given; whether there was one.
+pub(super) fn unlease(connection: &Connection, row: &Row, attempts: u32) -> Done<bool> {
+    let mut settlement = existing_of(connection, row)?;
+    if settlement.status != Status::Leased || settlement.attempts != attempts {
+        return Ok(false);
+    }
+    settlement.status = Status::Queued;
+    settlement.save(connection)?;
+    Ok(true)
+}
+
 /// What a crash leaves of a lease: it may have been sent, and is due to be looked up.
 pub(super) fn recover_lease(connection: &Connection, row: &mut Row, now: Timestamp) -> Done<()> {
     let mut settlement = existing_of(connection, row)?;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::holds::HoldName;
+use crate::sqlite::unheard::{self, Evidence, Unheard};
 
 /// How the commit of a batch ended.
 #[derive(Clone, Debug)]
@@ -24,25 +24,22 @@ pub(super) enum End {
 pub(super) struct Asked<T, F> {
     /// The operation; runs in a savepoint.
     pub(super) work: F,
-    /// The hold that a result is the only evidence of.
-    pub(super) orphan: Orphan<T>,
+    /// What its result is the only evidence of.
+    pub(super) evidence: Evidence<T>,
 }
-
-/// Finds the hold in a result that reached nobody.
-pub(super) type Orphan<T> = fn(&T) -> Option<HoldName>;
 
 impl<T, F> Asked<T, F>
 where
     F: FnOnce(&Connection) -> Done<T>,
 {
-    /// An operation whose result is no evidence of anything.
+    /// An operation whose result can be asked for again.
     pub(super) fn new(work: F) -> Self {
-        Self { work, orphan: |_| None }
+        Self { work, evidence: unheard::none }
     }
 
-    /// An operation whose result may be the evidence of a hold.
-    pub(super) fn holding(work: F, orphan: Orphan<T>) -> Self {
-        Self { work, orphan }
+    /// An operation whose result is evidence.
+    pub(super) fn proving(work: F, evidence: Evidence<T>) -> Self {
+        Self { work, evidence }
     }
 }
 
@@ -52,21 +49,21 @@ pub(super) trait Work: Send {
     /// transaction is lost.
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Tells the caller; gives back a hold that nobody will ever resolve.
-    fn answer(self: Box<Self>, end: &End) -> Option<HoldName>;
+    /// Tells the caller; gives back what nobody will ever resolve.
+    fn answer(self: Box<Self>, end: &End) -> Vec<Unheard>;
 }
 
 /// The ordinary [`Work`].
 pub(super) struct Pending<T, F> {
     work: Option<F>,
     result: Option<Done<T>>,
-    orphan: Orphan<T>,
+    evidence: Evidence<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<T, F> Pending<T, F> {
     pub(super) fn new(asked: Asked<T, F>, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
-        Self { work: Some(asked.work), result: None, orphan: asked.orphan, reply }
+        Self { work: Some(asked.work), result: None, evidence: asked.evidence, reply }
     }
 }
 
@@ -94,40 +91,45 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, end: &End) -> Option<HoldName> {
+    fn answer(self: Box<Self>, end: &End) -> Vec<Unheard> {
         let error = match (end, self.result) {
             (End::Committed, Some(result)) => {
                 let result = result.map_err(Fault::into_store_error);
-                let unheard = self.reply.send(result).err()?.ok()?;
-                return (self.orphan)(&unheard);
+                return match self.reply.send(result) {
+                    Err(Ok(unheard)) => (self.evidence)(&unheard),
+                    Err(Err(_)) | Ok(()) => Vec::new(),
+                };
             }
             (End::Unknown(error), result) => {
                 drop(self.reply.send(Err(StoreError::Unknown(Box::new(Arc::clone(error))))));
-                return result?.ok().as_ref().and_then(self.orphan);
+                return match result {
+                    Some(Ok(unheard)) => (self.evidence)(&unheard),
+                    Some(Err(_)) | None => Vec::new(),
+                };
             }
             (End::NotApplied(error), _) => StoreError::Unavailable(Box::new(Arc::clone(error))),
             (End::Committed, None) => StoreError::Unavailable("the operation was not run".into()),
         };
         drop(self.reply.send(Err(error)));
-        None
+        Vec::new()
     }
 }
 
-/// A caller who waits for an answer. If it stops waiting just when the answer has come, the hold in
-/// the answer is passed on.
-pub(super) struct Waiting<T, P: Fn(HoldName)> {
+/// A caller who waits for an answer. If it stops waiting just when the answer has come, what the
+/// answer proves is passed on.
+pub(super) struct Waiting<T, P: Fn(Vec<Unheard>)> {
     answer: oneshot::Receiver<Result<T, StoreError>>,
-    orphan: Orphan<T>,
+    evidence: Evidence<T>,
     pass_on: P,
 }
 
-impl<T, P: Fn(HoldName)> Waiting<T, P> {
+impl<T, P: Fn(Vec<Unheard>)> Waiting<T, P> {
     pub(super) fn new(
         answer: oneshot::Receiver<Result<T, StoreError>>,
-        orphan: Orphan<T>,
+        evidence: Evidence<T>,
         pass_on: P,
     ) -> Self {
-        Self { answer, orphan, pass_on }
+        Self { answer, evidence, pass_on }
     }
 
     /// The answer; unknown if the writer died without giving one.
@@ -137,13 +139,11 @@ impl<T, P: Fn(HoldName)> Waiting<T, P> {
     }
 }
 
-impl<T, P: Fn(HoldName)> Drop for Waiting<T, P> {
+impl<T, P: Fn(Vec<Unheard>)> Drop for Waiting<T, P> {
     fn drop(&mut self) {
         self.answer.close();
-        if let Ok(Ok(unheard)) = self.answer.try_recv()
-            && let Some(name) = (self.orphan)(&unheard)
-        {
-            (self.pass_on)(name);
+        if let Ok(Ok(unheard)) = self.answer.try_recv() {
+            (self.pass_on)((self.evidence)(&unheard));
         }
     }
 }

@@ -15,8 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, is_full};
-use crate::sqlite::holds::HoldName;
-use crate::sqlite::recovery;
+use crate::sqlite::unheard::{self, Unheard};
 use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
 
 /// After so many failed commits in a row the ledger is closed for good.
@@ -28,7 +27,7 @@ pub(super) type Connect = Box<dyn FnMut() -> rusqlite::Result<Connection> + Send
 /// What the thread is told.
 enum Message {
     Work(Box<dyn Work>),
-    /// Look at the orphans.
+    /// Look at what is unheard.
     Wake,
     Close(oneshot::Sender<()>),
 }
@@ -46,18 +45,18 @@ pub(super) enum Standing {
 struct Shared {
     operations: AtomicU64,
     commits: AtomicU64,
-    /// Holds whose evidence reached nobody.
-    orphans: Mutex<Vec<HoldName>>,
+    /// Results that reached nobody.
+    unheard: Mutex<Vec<Unheard>>,
     standing: watch::Sender<Standing>,
 }
 
 impl Shared {
-    fn adopt(&self, orphans: impl IntoIterator<Item = HoldName>) {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
+    fn adopt(&self, unheard: Vec<Unheard>) {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).extend(unheard);
     }
 
-    fn take_orphans(&self) -> Vec<HoldName> {
-        mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_unheard(&self) -> Vec<Unheard> {
+        mem::take(&mut *self.unheard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -92,7 +91,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             operations: AtomicU64::new(0),
             commits: AtomicU64::new(0),
-            orphans: Mutex::new(Vec::new()),
+            unheard: Mutex::new(Vec::new()),
             standing: watch::Sender::new(Standing::Open),
         });
         let engine = Engine {
@@ -111,7 +110,7 @@ impl Writer {
     }
 
     /// Runs an operation and waits until it is durable. If the caller stops waiting, the operation
-    /// happens all the same, but a hold that it makes is given back: nobody has its evidence.
+    /// happens all the same, but what its result alone would have proved is taken back.
     pub(super) async fn call<T, F>(&self, asked: Asked<T, F>) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -119,16 +118,18 @@ impl Writer {
     {
         let closed = || StoreError::Unavailable(Gone.into());
         let sender = self.sender.as_ref().ok_or_else(closed)?;
-        let orphan = asked.orphan;
+        let evidence = asked.evidence;
         let (reply, answer) = oneshot::channel();
         let pending: Box<dyn Work> = Box::new(Pending::new(asked, reply));
         sender.send(Message::Work(pending)).await.map_err(|_| closed())?;
-        let on_orphan = |name| {
-            self.shared.adopt([name]);
-            // If there is no room, then the writer is about to look anyway.
-            drop(sender.try_send(Message::Wake));
+        let pass_on = |unheard: Vec<Unheard>| {
+            if !unheard.is_empty() {
+                self.shared.adopt(unheard);
+                // If there is no room, then the writer is about to look anyway.
+                drop(sender.try_send(Message::Wake));
+            }
         };
-        Waiting::new(answer, orphan, on_orphan).answer().await
+        Waiting::new(answer, evidence, pass_on).answer().await
     }
 
     /// Writes what is queued and closes the file.
@@ -247,20 +248,20 @@ impl Engine {
         }
     }
 
-    /// One batch, and then the holds that it left without an owner.
+    /// One batch, and then what it left without an owner.
     fn write(&mut self, batch: Vec<Box<dyn Work>>) {
         self.write_once(batch);
-        // Two rounds are enough: a release leaves no orphan. What fails waits for the next batch.
-        let orphans = self.shared.take_orphans();
-        if orphans.is_empty() {
+        let unheard = self.shared.take_unheard();
+        if unheard.is_empty() {
             return;
         }
         let (reply, _) = oneshot::channel();
-        let names = orphans.clone();
-        let asked = Asked::new(move |it: &Connection| recovery::release_orphans(it, &names));
+        let all = unheard.clone();
+        let asked = Asked::new(move |it: &Connection| unheard::take_back(it, &all));
         let end = self.write_once(vec![Box::new(Pending::new(asked, reply))]);
         if !matches!(end, End::Committed) {
-            self.shared.adopt(orphans);
+            // It waits for the next batch.
+            self.shared.adopt(unheard);
         }
     }
 

@@ -231,6 +231,12 @@ async fn unknown_is_queued_to_be_looked_up(ledger: &dyn Ledger) {
     drop(ledger.resolve_job(id, again, at(5_001)).await.unwrap());
     let jobs = ledger.lease_jobs(Some(id), 9, at(6_000)).await.unwrap();
     assert!(jobs.iter().all(|job| job.may_have_been_sent && job.attempts == 2));
+    // Nor is the name of what was sent forgotten.
+    let unnamed = Resolution::Unknown { transaction: None, retry_at: at(6_000) };
+    let state = ledger.resolve_job(id, unnamed, at(6_000)).await.unwrap();
+    assert_eq!(state, Payment::Unknown { charge: units(100), transaction: transaction.clone() });
+    let jobs = ledger.lease_jobs(Some(id), 9, at(6_000)).await.unwrap();
+    assert!(jobs.iter().all(|job| job.transaction == transaction && job.attempts == 3));
     let settled = Resolution::Settled { transaction: "0x80".to_owned() };
     drop(ledger.resolve_job(id, settled, at(6_001)).await.unwrap());
 }

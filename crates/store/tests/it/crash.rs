@@ -200,7 +200,7 @@ async fn audit(place: &Place, said: &[String]) {
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_acknowledged() {
+fn a31_kill_9_loses_nothing_that_was_acknowledged() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut kills, mut said, mut early) = (0, 0, 0);
     // Moments from the first milliseconds, when the file is opened, to far into the work.
@@ -226,6 +226,17 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         "{kills} kills ({early} before the first answer), {said} acknowledgements, 0 lost: \
          at 95 % confidence a kill loses something with p < 3/{kills}"
     );
+}
+
+/// The first moments of a file are the ones in which it is made.
+#[test]
+fn kill_9_while_the_file_is_made_leaves_one_that_opens() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for millis in 0..24 {
+        let place = Place::new();
+        let said = live_and_die(&place.file(), 1, Duration::from_millis(millis));
+        runtime.block_on(audit(&place, &said));
+    }
 }
 
 /// The control: if a line were not true, it would be noticed.

@@ -22,7 +22,7 @@ use crate::support::{ask, at, payment_id, terms, units};
 
 const HISTORIES: u32 = 600;
 /// Payments of one history; enough to meet, few enough to meet often.
-const PAYMENTS: u64 = 4;
+const PAYMENTS: u64 = 3;
 
 /// One call. `n` is one of the payments, `age` which of its holds, the newest first.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(SettleMode::Background)
     ];
     let why = prop_oneof![Just(Release::UpstreamFailed), Just(Release::NothingOwed)];
-    let later = prop_oneof![Just(0_u64), Just(25), Just(500)];
+    let later = prop_oneof![3 => Just(0_u64), 1 => Just(25), 1 => Just(500)];
     let how = prop_oneof![
         3 => Just(Outcome::Settled),
         2 => Just(Outcome::Rejected),
@@ -83,7 +83,7 @@ fn call() -> impl Strategy<Value = Call> {
         7 => prop::option::of(n.clone()).prop_map(|only| Call::Lease { only }),
         7 => (n, how).prop_map(|(n, how)| Call::Resolve { n, how }),
         1 => Just(Call::NextDue),
-        1 => Just(Call::Recover),
+        2 => Just(Call::Recover),
     ]
 }
 

@@ -36,6 +36,10 @@ fn unknown() -> Resolution {
     Resolution::Unknown { transaction: Some("0xdef".to_owned()), retry_at: at(8_000) }
 }
 
+fn not_sent() -> Resolution {
+    Resolution::NotSent { retry_at: at(8_000) }
+}
+
 fn rejected() -> Resolution {
     Resolution::Rejected { reason: "expired".to_owned() }
 }
@@ -58,11 +62,14 @@ async fn every_place(ledger: &dyn Ledger) {
     resolved(ledger, 210, AnswerMark::Withheld, settled()).await;
     ledger.mark_answer(payment_id(210), AnswerMark::Sent, at(2_002)).await.unwrap();
     resolved(ledger, 211, AnswerMark::Leaving, settled()).await;
-    let not_sent = Resolution::NotSent { retry_at: at(8_000) };
-    resolved(ledger, 212, AnswerMark::Withheld, not_sent).await;
+    resolved(ledger, 212, AnswerMark::Withheld, not_sent()).await;
     resolved(ledger, 213, AnswerMark::Withheld, unknown()).await;
     resolved(ledger, 214, AnswerMark::Leaving, rejected()).await;
     resolved(ledger, 215, AnswerMark::Withheld, rejected()).await;
+    resolved(ledger, 216, AnswerMark::Withheld, unknown()).await;
+    let jobs = ledger.lease_jobs(Some(payment_id(216)), 1, at(8_000)).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    drop(ledger.resolve_job(payment_id(216), not_sent(), at(2_003)).await.unwrap());
 }
 
 /// On a ledger that is empty at first.
@@ -103,6 +110,8 @@ async fn every_place_is_in_order(ledger: &dyn Ledger) {
         assert_eq!(it.refund_owed.as_deref(), expected, "{number}");
     }
     assert!(matches!(stored(ledger, 213).await.state, Payment::Unknown { .. }));
+    // Its last try was not sent, but an earlier one may have been: it cannot be given back.
+    assert_eq!(stored(ledger, 216).await.state, Payment::Captured { charge: units(100) });
     assert!(matches!(stored(ledger, 214).await.state, Payment::Lost { .. }));
     let given_back = Payment::Released { why: Release::SettlementRejected };
     assert_eq!(stored(ledger, 215).await.state, given_back);
@@ -122,18 +131,27 @@ async fn the_queue_is_in_order(ledger: &dyn Ledger) {
         (payment_id(207), units(100), 1, true),
     ];
     assert_eq!(jobs, expected);
-    assert_eq!(ledger.next_due().await.unwrap(), Some(at(8_000)), "213 keeps its time");
+    assert_eq!(ledger.next_due().await.unwrap(), Some(at(8_000)), "213 and 216 keep their time");
 }
 
 async fn late_outcomes_are_booked(ledger: &dyn Ledger) {
     // Whoever waited with these answers has gone with the process that crashed.
-    let jobs = ledger.lease_jobs(None, 100, at(8_000)).await.unwrap();
-    let [job] = jobs.as_slice() else { panic!("{jobs:?}") };
-    assert_eq!((job.terms.id, job.transaction.as_deref()), (payment_id(213), Some("0xdef")));
-    for (number, how) in [(206, settled()), (207, settled()), (213, rejected())] {
+    let mut jobs = ledger.lease_jobs(None, 100, at(8_000)).await.unwrap();
+    jobs.sort_by_key(|job| job.terms.id);
+    let ids: Vec<_> = jobs.iter().map(|job| job.terms.id).collect();
+    assert_eq!(ids, [payment_id(213), payment_id(216)]);
+    for job in jobs {
+        assert!(job.may_have_been_sent);
+        assert_eq!(job.transaction.as_deref(), Some("0xdef"));
+    }
+    let late = [(206, settled()), (207, settled()), (213, rejected()), (216, settled())];
+    for (number, how) in late {
         drop(ledger.resolve_job(payment_id(number), how, at(8_001)).await.unwrap());
     }
-    assert_eq!(stored(ledger, 206).await.refund_owed.as_deref(), Some("settled_unanswered"));
+    for number in [206, 216] {
+        let owed = stored(ledger, number).await.refund_owed;
+        assert_eq!(owed.as_deref(), Some("settled_unanswered"), "{number}");
+    }
     assert_eq!(stored(ledger, 207).await.refund_owed, None);
     let given_back = Payment::Released { why: Release::SettlementRejected };
     assert_eq!(stored(ledger, 213).await.state, given_back);

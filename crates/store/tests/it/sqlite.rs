@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use farebox_billing::{Payment, Release};
 use farebox_store::{
-    AnswerMark, Ledger, OpenError, Resolution, SettleMode, SqliteLedger, SqliteOptions, StoreError,
+    Admitted, AnswerMark, Ledger, OpenError, Refusal, Resolution, SettleMode, SqliteLedger,
+    SqliteOptions, StoreError,
 };
 use rusqlite::Connection;
 
@@ -57,18 +58,40 @@ async fn many_operations_share_a_commit() {
 }
 
 #[tokio::test]
-async fn a5_one_payload_in_parallel_is_held_once() {
+async fn a1_one_payload_in_parallel_is_held_once() {
     let place = Place::new();
     let ledger = place.open();
     let terms = terms(1, SettleMode::After);
     let asks = (0..1_000).map(|_| ledger.admit(ask(&terms, at(1_000))));
-    let answers = futures_of(asks).await;
-    let held = answers.into_iter().filter(|it| matches!(it, Ok(farebox_store::Admitted::New(_))));
-    assert_eq!(held.count(), 1);
+    let (mut held, mut refused) = (0, 0);
+    for answer in all_of(asks).await {
+        match answer.unwrap() {
+            Admitted::New(_) => held += 1,
+            Admitted::Refused(refusal) => {
+                assert!(matches!(refusal, Refusal::InProgress));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((held, refused), (1, 999));
 }
 
-/// All of them at once, on this task.
-async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+#[tokio::test]
+async fn a5_parallel_holds_stay_within_the_exposure() {
+    let place = Place::new();
+    let ledger = place.open();
+    let asks = (0..50).map(|number| {
+        let mut ask = ask(&terms(number, SettleMode::After), at(1_000));
+        ask.exposure_limit = Some(units(799));
+        ledger.admit(ask)
+    });
+    let answers = all_of(asks).await;
+    let held = answers.iter().filter(|it| matches!(it, Ok(Admitted::New(_)))).count();
+    assert_eq!(held, 7, "holds of 100 under a limit of 799");
+}
+
+/// The answers of all of them, asked at once.
+async fn all_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(|it| (Box::pin(it), None)).collect();
     std::future::poll_fn(|context| {
         let mut pending = false;
@@ -94,7 +117,7 @@ async fn a_closed_ledger_has_written_everything_and_refuses_the_rest() {
         let ledger = &ledger;
         async move { ledger.admit(ask(&terms, at(1_000))).await }
     });
-    let (answers, closed) = tokio::join!(futures_of(asks), ledger.close());
+    let (answers, closed) = tokio::join!(all_of(asks), ledger.close());
     closed.unwrap();
     let accepted = answers.iter().filter(|it| it.is_ok()).count();
     assert!(0 < accepted, "the close came first");
@@ -115,15 +138,7 @@ async fn an_admission_that_nobody_waits_for_is_given_back() {
     let place = Place::new();
     let ledger = place.open();
     let terms = terms(1, SettleMode::After);
-    {
-        let mut asked = Box::pin(ledger.admit(ask(&terms, at(1_000))));
-        // It is asked, and the caller goes away before the answer.
-        std::future::poll_fn(|context| {
-            assert!(asked.as_mut().poll(context).is_pending());
-            std::task::Poll::Ready(())
-        })
-        .await;
-    }
+    ask_and_go(ledger.admit(ask(&terms, at(1_000)))).await;
     let given_back = Payment::Released { why: Release::NothingOwed };
     for _ in 0..10_000 {
         let stored = ledger.lookup(terms.id).await.unwrap();
@@ -133,6 +148,33 @@ async fn an_admission_that_nobody_waits_for_is_given_back() {
         }
     }
     panic!("it is still held");
+}
+
+/// Asks, and goes away before the answer.
+async fn ask_and_go<F: Future>(asked: F) {
+    let mut asked = Box::pin(asked);
+    std::future::poll_fn(|context| {
+        assert!(asked.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_waits_for_is_queued_again() {
+    let place = Place::new();
+    let ledger = place.open();
+    let held = serving(&ledger, 1, SettleMode::After).await;
+    drop(ledger.capture(held, units(60), AnswerMark::Leaving, at(2_000)).await.unwrap());
+    ask_and_go(ledger.lease_jobs(None, 1, at(2_000))).await;
+    for _ in 0..10_000 {
+        if let [job] = ledger.lease_jobs(None, 1, at(2_000)).await.unwrap().as_slice() {
+            assert_eq!((job.attempts, job.may_have_been_sent), (0, false));
+            assert!(ledger.check().await.unwrap().is_sound());
+            return;
+        }
+    }
+    panic!("it is still leased");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::*;
 use crate::port::{Admit, Admitted, AnswerMark, SettleMode, Terms};
 use crate::sqlite::fault::Fault;
 use crate::sqlite::holds::{self, HoldName};
-use crate::sqlite::{hold_in, open, row};
+use crate::sqlite::{open, row};
 
 /// A writer on a file of its own, and a notice when it lets the file go.
 struct Bench {
@@ -67,7 +67,8 @@ fn terms(number: u64) -> Terms {
 async fn admit(writer: &Writer, number: u64) -> Result<Admitted, StoreError> {
     let admit =
         Admit { terms: terms(number), exposure_limit: None, now: Timestamp::from_millis(5) };
-    writer.call(Asked::holding(move |it| holds::admit(it, &admit), hold_in)).await
+    let work = move |it: &_| holds::admit(it, &admit);
+    writer.call(Asked::proving(work, unheard::in_admitted)).await
 }
 
 /// An operation that works, and makes the commit of its whole batch fail.
@@ -225,7 +226,7 @@ async fn a_hold_of_unknown_outcome_does_not_stay_held() {
     let admitted = admit(&bench.writer, 1).await.unwrap();
     let Admitted::New(hold) = admitted else { panic!("{admitted:?}") };
     // As if its commit had failed after it reached the disk: nobody has the evidence.
-    bench.writer.shared.adopt([HoldName::of(&hold)]);
+    bench.writer.shared.adopt(vec![Unheard::Hold(HoldName::of(&hold))]);
     assert_eq!(payments(&bench.writer).await, 1);
     let look = |it: &Connection| -> Done<_> { row::find(it, terms(1).id) };
     let row = bench.writer.call(Asked::new(look)).await.unwrap().unwrap();
