@@ -220,6 +220,26 @@ async fn a_full_disk_refuses_and_then_goes_on() {
     assert!(matches!(admit(&bench.writer, 1_000).await, Ok(Admitted::New(_))));
 }
 
+/// Some errors take the transaction with them; nothing of the batch was applied then.
+#[tokio::test]
+async fn a_lost_transaction_is_no_unknown_outcome() {
+    let bench = Bench::new();
+    let full = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None);
+    for _ in 0..MAX_FAILURES {
+        let lost = move |it: &Connection| -> Done<()> {
+            it.execute_batch("ROLLBACK")?;
+            Err(full().into())
+        };
+        let calls =
+            async { tokio::join!(admit(&bench.writer, 1), bench.writer.call(Asked::new(lost))) };
+        let (before, lost) = in_one_batch(&bench.writer, calls).await;
+        assert!(matches!(before, Err(StoreError::Unavailable(_))), "{before:?}");
+        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    }
+    assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
+    assert_eq!(payments(&bench.writer).await, 0);
+}
+
 #[tokio::test]
 async fn a_hold_of_unknown_outcome_does_not_stay_held() {
     let bench = Bench::new();
