@@ -10,7 +10,8 @@ use farebox_protocol::{Amount, Asset, Digest, PaymentId, Timestamp};
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug + 'static {
     /// Holds `terms.limit` for a payment that was never seen before, or was seen with the same
-    /// fingerprint and released. The one place where a payment id is taken, for ever.
+    /// fingerprint and released. The one place where a payment id is taken, for ever. If the caller
+    /// stops waiting, or is told that the outcome is unknown, the hold is given back by itself.
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError>;
 
     /// Marks the last point of free refusal: from here on the hold is never taken back under
@@ -22,7 +23,9 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
     -> Result<(), StoreError>;
 
     /// Charges what the work cost and queues its settlement, in one commit. On error the hold comes
-    /// back: it must still be captured or released.
+    /// back: it must still be captured or released. Asked again with the same hold and charge, it
+    /// answers the same. Before `begin_serve` only [`SettleMode::Before`] can be captured. What was
+    /// metered counts as [`AnswerMark::Leaving`] at least.
     async fn capture(
         &self,
         hold: Hold,
@@ -31,11 +34,14 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Result<Captured, CaptureFailed>;
 
-    /// Gives the hold back without a charge. Refused if something was recorded as delivered.
+    /// Gives the hold back without a charge. Refused if something was recorded as delivered. Asked
+    /// again for the same reason, it answers the same.
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError>;
 
     /// Records that an answer is about to leave, or has left in full, for a payment already
-    /// captured. A settled payment that never gets this mark is owed back.
+    /// captured. Fenced if it is not captured or was given back: then nothing may leave. A payment
+    /// captured as [`AnswerMark::Withheld`] and settled is owed back by `recover` unless it was
+    /// marked [`AnswerMark::Sent`].
     async fn mark_answer(
         &self,
         id: PaymentId,
@@ -43,11 +49,14 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Records that a settled payment is owed back to its payer, and why.
+    /// Records that a settled payment is owed back to its payer, and why; the first reason stands.
+    /// Fenced if it is not settled.
     async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// Takes due settlements out of the queue: each is moved to `Settling` durably and is given to
-    /// nobody else until it is resolved. `only` restricts to one payment (the caller waits for it).
+    /// nobody else until it is resolved. `only` restricts to one payment (the caller waits for it);
+    /// its first try is due whatever `now` is. If the caller stops waiting, or is told that the
+    /// outcome is unknown, they are queued again by themselves.
     async fn lease_jobs(
         &self,
         only: Option<PaymentId>,
@@ -55,7 +64,8 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Result<Vec<Job>, StoreError>;
 
-    /// Records what became of a leased settlement.
+    /// Records what became of a leased settlement. Asked again with the same, it answers the same.
+    /// If whoever waited with the answer was lost in a crash, a success is booked as owed back.
     async fn resolve_job(
         &self,
         id: PaymentId,
