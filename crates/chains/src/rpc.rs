@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -156,6 +157,10 @@ impl RpcClient {
     async fn chunk_at(&self, endpoint: &Endpoint, calls: &[Call]) -> Result<Vec<Answer>, RpcError> {
         let requests = calls.iter().enumerate().map(|(id, call)| request_of(id, call));
         let body = self.post(endpoint, &Value::Array(requests.collect())).await?;
+        if serde_json::from_slice::<Reply>(&body).is_ok_and(|it| it.refuses_batches()) {
+            let alone = calls.iter().map(|call| self.single_at(endpoint, call));
+            return try_join_all(alone).await;
+        }
         let mut answers: Vec<Option<Answer>> = vec![None; calls.len()];
         for reply in parse::<Vec<Reply>>(endpoint, &body)? {
             let place = reply.id.as_u64().and_then(|it| usize::try_from(it).ok());
@@ -242,6 +247,14 @@ struct Reply {
 }
 
 impl Reply {
+    /// Whether a node answers a batch by saying that it takes none.
+    fn refuses_batches(&self) -> bool {
+        let invalid_request = -32_600;
+        self.error.as_ref().is_some_and(|it| {
+            it.code == invalid_request || it.message.to_ascii_lowercase().contains("batch")
+        })
+    }
+
     fn answer(self) -> Answer {
         self.error.map_or(Ok(self.result), Err)
     }

@@ -10,6 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use super::address::EvmAddress;
 use crate::rpc::{RpcClient, RpcError, quantity};
 
+/// How far behind its last transaction an account's gaps are looked for.
+const GAPS_MAX: u64 = 10_000;
+
 /// The numbers of one account.
 #[derive(Debug)]
 pub(crate) struct Nonces {
@@ -147,8 +150,8 @@ impl Book {
         let start = count.max(self.floor);
         let behind = self.in_flight.last().map_or(0, |it| it.saturating_add(1));
         let next = start.max(behind);
-        // `behind` is at most as far off as there are transactions on their way, or numbers that
-        // were given back: the range is short.
+        // A node that said nonsense once must not make the range long.
+        let start = start.max(next.saturating_sub(GAPS_MAX));
         self.freed = (start..next).filter(|it| !self.in_flight.contains(it)).collect();
         self.next = Some(next);
     }
@@ -219,6 +222,15 @@ mod tests {
         book.doubt();
         book.learn(0);
         assert_eq!([book.take(), book.take()], [Some(1), Some(4)]);
+    }
+
+    #[test]
+    fn a_node_that_says_nonsense_makes_no_endless_work() {
+        let mut book = book(u64::MAX - 5);
+        book.take();
+        book.doubt();
+        book.learn(0);
+        assert!(book.freed.len() <= 10_000);
     }
 
     proptest! {

@@ -38,6 +38,7 @@ struct Node {
 }
 
 struct Faults {
+    refuses_batches: bool,
     upstream: String,
     http: reqwest::Client,
     plan: Mutex<VecDeque<Fault>>,
@@ -47,7 +48,12 @@ struct Faults {
 impl Node {
     /// Does so with the first transactions, and behaves from then on.
     async fn start(world: &World, plan: &[Fault]) -> Self {
+        Self::with(world, plan, false).await
+    }
+
+    async fn with(world: &World, plan: &[Fault], refuses_batches: bool) -> Self {
         let faults = Arc::new(Faults {
+            refuses_batches,
             upstream: world.devnet.url(),
             http: http(),
             plan: Mutex::new(plan.iter().copied().collect()),
@@ -75,6 +81,10 @@ impl Node {
 
 async fn serve(State(faults): State<Arc<Faults>>, body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).unwrap();
+    if faults.refuses_batches && request.is_array() {
+        let error = json!({"code": -32600, "message": "batch requests are not supported"});
+        return axum::Json(json!({"jsonrpc": "2.0", "id": null, "error": error})).into_response();
+    }
     let mut fault = None;
     if request["method"] == "eth_sendRawTransaction" {
         faults.sent.lock().unwrap().push(request["params"][0].to_string());
@@ -265,5 +275,61 @@ async fn a_node_that_never_takes_a_transaction_blocks_no_later_one() {
     assert_eq!(world.balance(PAY_TO).await, 10);
     facilitator.settle(&first, now()).await.unwrap();
     assert_eq!(world.balance(PAY_TO).await, 20);
+    finish(world, &[node]).await;
+}
+
+/// A node that answers everything with this status and body.
+async fn nonsense(world: &World, status: u16, body: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let to = world.devnet.url();
+    let answer = move || async move {
+        (StatusCode::from_u16(status).unwrap(), [("location", to)], body).into_response()
+    };
+    let serving = axum::serve(listener, Router::new().fallback(answer));
+    let stop = world.stop.clone();
+    world.tasks.spawn(stop.run_until_cancelled_owned(async move { serving.await }));
+    url
+}
+
+#[tokio::test]
+async fn a_node_that_answers_nonsense_gives_no_verdict() {
+    let world = World::start(Mining::Instant, 1).await;
+    let request = pay(&payer(), &demand(1_000), 1);
+    let zero = json!({"jsonrpc": "2.0", "id": 0, "result": "0x"});
+    let bad_id = json!({"jsonrpc": "2.0", "id": 7, "result": format!("0x{}", "0".repeat(64))});
+    for (status, body) in [
+        (200, "<html>".to_owned()),
+        (200, "null".to_owned()),
+        (200, json!([zero]).to_string()),
+        (200, json!([zero, bad_id, bad_id]).to_string()),
+        (200, json!({"error": {"code": -32000, "message": "busy"}}).to_string()),
+        (200, " ".repeat(9 << 20)),
+        (307, String::new()),
+        (429, "slow down".to_owned()),
+        (500, json!({"oops": true}).to_string()),
+    ] {
+        let url = nonsense(&world, status, body).await;
+        let facilitator = through(&world, std::slice::from_ref(&url), PATIENCE);
+        let verification = facilitator.verify(&request, now()).await;
+        assert!(verification.is_err(), "{status}: {verification:?}");
+        let result = facilitator.settle(&request, now()).await;
+        assert!(matches!(result, Err(SettleError::NotSent(_))), "{status}: {result:?}");
+        // With a good node behind it, nobody notices.
+        let both = through(&world, &[url, world.devnet.url()], PATIENCE);
+        let verification = both.verify(&request, now()).await.unwrap();
+        assert!(matches!(verification, Verification::Valid { .. }), "{status}: {verification:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_node_without_batches_is_asked_one_by_one() {
+    let world = World::start(Mining::Instant, 1).await;
+    let node = Node::with(&world, &[], true).await;
+    let facilitator = through(&world, std::slice::from_ref(&node.url), PATIENCE);
+    assert!(facilitator.check().await.is_empty());
+    facilitator.settle(&pay(&payer(), &demand(1_000), 1), now()).await.unwrap();
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
     finish(world, &[node]).await;
 }

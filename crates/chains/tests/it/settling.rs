@@ -1,13 +1,20 @@
 //! The ordinary way of payments, with balances asserted on chain.
 
+use std::time::Duration;
+
 use farebox_chains::{
-    Facilitator, Lookup, SettleError, Verification, settlement_response, verify_response,
+    Facilitator, LocalFacilitator, Lookup, NetworkConfig, SettleError, Verification,
+    settlement_response, verify_response,
 };
 use farebox_devnet::Mining;
 use farebox_protocol::{Amount, Reason};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::support::{CHAIN, PAY_TO, TOKEN, World, demand, key, now, pay, payer};
+use crate::support::{
+    CHAIN, PAY_TO, TOKEN, World, altered, demand, key, network_config, now, pay, payer, use_tls,
+};
 
 #[tokio::test]
 async fn a_payment_is_verified_settled_once_and_found_again() {
@@ -36,12 +43,10 @@ async fn a_payment_is_verified_settled_once_and_found_again() {
     // Again, by the same process and by one that remembers nothing.
     assert_eq!(facilitator.settle(&request, now()).await.unwrap(), settlement);
     let (tasks, stop) = (world.tasks.clone(), world.stop.clone());
-    let config = crate::support::network_config(&[world.devnet.url()]);
-    let forgetful =
-        farebox_chains::LocalFacilitator::new(vec![config], vec![key([3; 32])], tasks, stop)
-            .unwrap();
+    let config = network_config(&[world.devnet.url()]);
+    let forgetful = LocalFacilitator::new(vec![config], vec![key([3; 32])], tasks, stop).unwrap();
     assert_eq!(forgetful.settle(&request, now()).await.unwrap(), settlement);
-    let late = now().plus(std::time::Duration::from_hours(1));
+    let late = now().plus(Duration::from_hours(1));
     assert_eq!(forgetful.settle(&request, late).await.unwrap(), settlement);
     let landed = forgetful.lookup(&request, now()).await.unwrap();
     assert_eq!(landed, Lookup::Landed(settlement));
@@ -150,5 +155,44 @@ async fn an_expired_payment_is_dead_by_the_chain_s_clock() {
     world.devnet.mine();
     let dead = Lookup::Dead { reason: Reason::InvalidExactEvmPayloadAuthorizationValidBefore };
     assert_eq!(world.facilitator.lookup(&request, now()).await.unwrap(), dead);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a32_a_bad_signature_costs_no_question_to_the_chain() {
+    use_tls();
+    let config = network_config(&["http://127.0.0.1:1".to_owned()]);
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let facilitator = LocalFacilitator::new(vec![config], vec![payer()], tasks, stop).unwrap();
+    let good = pay(&payer(), &demand(1_000), 1);
+    assert!(facilitator.verify(&good, now()).await.is_err());
+    let forged = altered(&good, |it| {
+        it["paymentPayload"]["payload"]["authorization"]["nonce"] = json!(format!("0x{:064}", 1));
+    });
+    let verification = facilitator.verify(&forged, now()).await.unwrap();
+    let Verification::Invalid { reason, .. } = verification else { panic!("{verification:?}") };
+    assert_eq!(reason, Reason::InvalidExactEvmSignature);
+}
+
+#[tokio::test]
+async fn a09_a_settlement_is_one_only_at_the_configured_depth() {
+    let change = |config| NetworkConfig {
+        confirmations: 3,
+        settle_wait: Duration::from_millis(400),
+        ..config
+    };
+    let world = World::with(Mining::Manual, vec![key([0x31; 32])], change).await;
+    let signer = world.facilitator.signers()[0];
+    world.devnet.set_balance(signer.as_bytes().into(), "1000000000000000000".parse().unwrap());
+    let request = pay(&payer(), &demand(1_000), 1);
+    for _ in 0..3 {
+        let result = world.facilitator.settle(&request, now()).await;
+        assert!(matches!(result, Err(SettleError::Unknown { transaction: Some(_) })), "{result:?}");
+        assert_eq!(world.facilitator.lookup(&request, now()).await.unwrap(), Lookup::Open);
+        world.devnet.mine();
+    }
+    let settlement = world.facilitator.settle(&request, now()).await.unwrap();
+    let landed = world.facilitator.lookup(&request, now()).await.unwrap();
+    assert_eq!(landed, Lookup::Landed(settlement));
     world.end().await;
 }

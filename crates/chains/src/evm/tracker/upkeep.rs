@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use futures_util::future::join_all;
 
 use super::{Fate, Tracker};
 use crate::evm::fees::Fees;
@@ -51,9 +52,8 @@ impl Tracker {
                 None
             }
         };
-        for (key, newest) in waiting {
-            self.send_again(key, newest, fees).await;
-        }
+        let sends = waiting.into_iter().map(|(key, newest)| self.send_again(key, newest, fees));
+        join_all(sends).await;
         if let Some(fees) = fees {
             self.fill_gaps(fees).await;
         }
