@@ -1,0 +1,82 @@
+//! A dev chain, facilitators on it, and somebody who signs.
+
+use std::time::Duration;
+
+use farebox_chains::{
+    AuthorizationWindow, EvmKey, LocalFacilitator, NetworkConfig, find_network, sign_exact,
+};
+use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig};
+use farebox_gateway::{Clock as _, SystemClock};
+use farebox_protocol::Timestamp;
+use farebox_protocol::wire::{Object, PaymentPayload, PaymentRequirements};
+use farebox_testkit::rpc::JsonRpc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) const CHAIN: &str = "eip155:84532";
+/// What the buyer has at first, in token units.
+pub(crate) const FUNDS: u128 = 1_000_000_000;
+
+/// A chain in this process.
+#[derive(Debug)]
+pub(crate) struct TestChain {
+    pub(crate) devnet: Devnet,
+    pub(crate) rpc: JsonRpc,
+    pub(crate) buyer: EvmKey,
+}
+
+impl TestChain {
+    pub(crate) async fn start() -> Self {
+        Self::with(DevnetConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: DevnetConfig) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let devnet = Devnet::start(config).await.unwrap();
+        let rpc = JsonRpc::new(devnet.url()).unwrap();
+        let buyer = EvmKey::from_bytes([0x42; 32]).unwrap();
+        devnet.set_token_balance(buyer.address().as_bytes().into(), FUNDS);
+        Self { devnet, rpc, buyer }
+    }
+
+    /// What an address has of the token.
+    pub(crate) async fn tokens_of(&self, address: &str) -> u128 {
+        self.rpc.tokens_of(address.parse().unwrap()).await.unwrap().units()
+    }
+
+    /// What the buyer has of the token.
+    pub(crate) async fn buyer_has(&self) -> u128 {
+        self.tokens_of(&self.buyer.address().to_string()).await
+    }
+}
+
+/// A facilitator on the chain at this URL, paying gas with the first dev account.
+pub(crate) fn facilitator(url: &str) -> LocalFacilitator {
+    let row = find_network(CHAIN).unwrap();
+    let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), vec![url.parse().unwrap()]);
+    let config = NetworkConfig {
+        block_time: Duration::from_millis(200),
+        gas_price_cap_wei: 1 << 50,
+        ..config
+    };
+    let signer = EvmKey::from_bytes(DEV_ACCOUNTS[0].private_key.0).unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    LocalFacilitator::new(vec![config], vec![signer], tasks, stop).unwrap()
+}
+
+/// Takes an offer, from now for as long as it allows.
+pub(crate) fn sign(key: &EvmKey, offer: &PaymentRequirements, nonce: [u8; 32]) -> PaymentPayload {
+    let lifetime = Duration::from_secs(offer.max_timeout_seconds);
+    let window = AuthorizationWindow {
+        valid_after: Timestamp::from_seconds(0),
+        valid_before: SystemClock.now().plus(lifetime),
+    };
+    PaymentPayload {
+        x402_version: 2,
+        payload: sign_exact(key, offer, window, nonce).unwrap(),
+        resource: None,
+        accepted: offer.clone(),
+        extensions: None,
+        rest: Object::new(),
+    }
+}

@@ -1,0 +1,247 @@
+//! The gateway as a process of its own that can be killed, and this process's hold on it.
+//!
+//! The child is this very test binary, started with the one ignored test below; its orders come on
+//! standard input, so that nobody starts it by accident.
+
+use std::io::{BufRead as _, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use farebox_chains::{
+    Facilitator, FacilitatorError, LocalFacilitator, Lookup, SettleError, Settlement, Verification,
+};
+use farebox_gateway::{
+    Entropy, Gateway, GatewayConfig, Parts, Probe, Running, Step, SystemClock, Upstream,
+};
+use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
+use farebox_protocol::{PaymentId, Timestamp};
+use farebox_store::{Ledger as _, SettleMode, SqliteLedger, SqliteOptions};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::app::{Setup, routes};
+use crate::chain::facilitator;
+
+/// A place within the settlement, beside those that the gateway itself names: leased, not sent.
+pub(crate) const SETTLE_CALLED: &str = "settle-called";
+/// On chain, and not recorded.
+pub(crate) const SETTLE_RETURNED: &str = "settle-returned";
+
+/// How lines of ours differ from those of the test harness.
+const MARK: &str = "@child ";
+/// Nothing that the child is waited for takes longer, on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a child is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) directory: PathBuf,
+    pub(crate) rpc: String,
+    pub(crate) upstream: String,
+    pub(crate) settle: String,
+    /// Where the first payment stops for ever.
+    pub(crate) stop_at: Option<String>,
+}
+
+/// Where the ledger is within the directory.
+pub(crate) fn ledger_path(directory: &Path) -> PathBuf {
+    directory.join("ledger.db")
+}
+
+/// A child and the ends of its pipes.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    /// Where its gateway listens.
+    pub(crate) address: String,
+}
+
+impl Process {
+    pub(crate) async fn start(orders: &Orders) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::process::gateway", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = serde_json::to_vec(orders).unwrap();
+        line.push(b'\n');
+        input.write_all(&line).await.unwrap();
+        let mut process = Self { child, input, output, address: String::new() };
+        process.address = process.line("listens").await;
+        process
+    }
+
+    /// Waits until a payment has come to where the orders say.
+    pub(crate) async fn reached(&mut self) -> String {
+        self.line("reached").await
+    }
+
+    /// SIGKILL, as the kernel does when memory runs out.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Ends it as a supervisor does.
+    pub(crate) async fn stop(self) {
+        let Self { mut child, input, mut output, address: _ } = self;
+        drop(input);
+        // Its pipe is read to the end, or it might wait for a reader.
+        while let Ok(Some(_)) = output.next_line().await {}
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// The rest of the next line of ours, which begins with `word`.
+    async fn line(&mut self, word: &str) -> String {
+        let found = async {
+            while let Some(line) = self.output.next_line().await.unwrap() {
+                let said = line.split_once(MARK).and_then(|(_, it)| it.strip_prefix(word));
+                if let Some(said) = said {
+                    return said.trim().to_owned();
+                }
+            }
+            panic!("the child ended before it said `{word}`");
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        found.unwrap_or_else(|_| panic!("the child did not say `{word}`"))
+    }
+}
+
+/// The child.
+#[test]
+#[ignore = "a process that the crash tests start"]
+fn gateway() {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).unwrap();
+    let Ok(orders) = serde_json::from_str::<Orders>(&line) else { return };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+    runtime.block_on(serve(orders));
+    // A payment that stopped for ever still has its thread.
+    runtime.shutdown_timeout(Duration::from_millis(10));
+}
+
+async fn serve(orders: Orders) {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let path = ledger_path(&orders.directory);
+    let ledger = Arc::new(SqliteLedger::open(path, SqliteOptions::default()).unwrap());
+    let running = start(&orders, Arc::clone(&ledger)).await;
+    say(&format!("listens {}", running.local_addr()));
+    let until_closed = || std::io::stdin().lock().read_to_end(&mut Vec::new());
+    tokio::task::spawn_blocking(until_closed).await.unwrap().unwrap();
+    running.shutdown().await;
+    ledger.close().await.unwrap();
+}
+
+async fn start(orders: &Orders, ledger: Arc<SqliteLedger>) -> Running {
+    let stop = Arc::new(Stop { at: orders.stop_at.clone(), taken: AtomicBool::new(false) });
+    let setup = Setup { settle: SettleMode::parse(&orders.settle).unwrap(), ..Setup::default() };
+    let upstream = Arc::new(Upstream {
+        name: "parent".to_owned(),
+        url: orders.upstream.parse().unwrap(),
+        api_key: None,
+        head_timeout: Duration::from_secs(20),
+        idle_timeout: setup.idle_timeout,
+    });
+    let config = GatewayConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        public_url: "https://api.example.com".parse().unwrap(),
+        routes: routes(&setup, &upstream),
+        limits: setup.limits,
+    };
+    let inner = facilitator(&orders.rpc);
+    let parts = Parts {
+        ledger,
+        facilitator: Arc::new(Stopping { inner, stop: Arc::clone(&stop) }),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(Entropy::from_os().unwrap()),
+        probe: stop,
+        mounts: Vec::new(),
+    };
+    Gateway::start(config, parts).await.unwrap()
+}
+
+#[expect(clippy::print_stdout, reason = "standard output is the way to the parent")]
+fn say(what: &str) {
+    println!("{MARK}{what}");
+}
+
+/// Stops the first payment that comes to a place, and lets everything else run on.
+#[derive(Debug)]
+struct Stop {
+    at: Option<String>,
+    taken: AtomicBool,
+}
+
+impl Stop {
+    fn here(&self, place: &str) {
+        if self.at.as_deref() != Some(place) || self.taken.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        say(&format!("reached {place}"));
+        // What was handed to other tasks before this moment is theirs: they are not to be stopped.
+        tokio::task::block_in_place(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+}
+
+impl Probe for Stop {
+    fn reached(&self, step: Step, _id: PaymentId) {
+        self.here(step.as_str());
+    }
+}
+
+/// A facilitator whose settlements have places to stop at, too.
+#[derive(Debug)]
+struct Stopping {
+    inner: LocalFacilitator,
+    stop: Arc<Stop>,
+}
+
+#[async_trait]
+impl Facilitator for Stopping {
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        now: Timestamp,
+    ) -> Result<Verification, FacilitatorError> {
+        self.inner.verify(request, now).await
+    }
+
+    async fn settle(
+        &self,
+        request: &SettleRequest,
+        now: Timestamp,
+    ) -> Result<Settlement, SettleError> {
+        self.stop.here(SETTLE_CALLED);
+        let settled = self.inner.settle(request, now).await;
+        self.stop.here(SETTLE_RETURNED);
+        settled
+    }
+
+    async fn lookup(
+        &self,
+        request: &SettleRequest,
+        now: Timestamp,
+    ) -> Result<Lookup, FacilitatorError> {
+        self.inner.lookup(request, now).await
+    }
+
+    async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
+        self.inner.supported().await
+    }
+}
