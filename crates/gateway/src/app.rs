@@ -16,6 +16,7 @@ use crate::config::{GatewayConfig, Limits, PathPattern};
 use crate::entropy::Entropy;
 use crate::probe::{Probe, Step};
 use crate::problem::{Kind, Prepared, Problem};
+use crate::proxy::claim::Claims;
 use crate::routes::{HEALTH, READY, RECEIPTS, Routes};
 use crate::server::{Parts, StartError};
 use crate::settlement::Settler;
@@ -48,6 +49,8 @@ pub(crate) struct App {
     pub(crate) seal_key: SealKey,
     /// The answer to whoever has not paid, but for its offers.
     pub(crate) unpaid: Prepared,
+    /// Payments before their hold.
+    pub(crate) claims: Arc<Claims>,
     /// Payments past their hold, and settlements: a shutdown waits for them.
     pub(crate) payments: TaskTracker,
     /// Cancelled when a shutdown begins.
@@ -99,6 +102,7 @@ impl App {
             entropy: parts.entropy,
             seal_key,
             unpaid: Problem::new(Kind::PaymentRequired, detail).prepare(),
+            claims: Claims::new(),
             payments,
             draining: CancellationToken::new(),
             probe: parts.probe,

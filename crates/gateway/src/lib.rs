@@ -30,4 +30,4 @@ pub use crate::facilitator_api::{FacilitatorServer, facilitator_router};
 pub use crate::probe::{NoProbe, Probe, Step};
 pub use crate::routes::RouteError;
 pub use crate::server::{Gateway, Parts, Running, StartError};
-pub use crate::settlement::{Settled, Settler};
+pub use crate::settlement::{Expected, Settled, Settler};

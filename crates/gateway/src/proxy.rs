@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod charge;
+pub(crate) mod claim;
 pub(crate) mod free;
 pub(crate) mod hold;
 pub(crate) mod pay;

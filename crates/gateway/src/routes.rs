@@ -183,7 +183,7 @@ impl Routes {
 
 fn check_path(route: &Route, reserved: &[PathPattern]) -> Result<(), RouteError> {
     let path = route.path.as_str();
-    let normal = crate::target::Target::parse(path).is_ok_and(|it| it.as_str() == path);
+    let normal = crate::target::Target::parse(path).is_ok_and(|it| it.path() == path);
     let prefix_ends_well = match &route.path {
         PathPattern::Exact(_) => true,
         PathPattern::Prefix(prefix) => prefix.ends_with('/'),
@@ -240,4 +240,124 @@ fn check_header(route: &LiveRoute, public_url: &Url) -> Result<(), RouteError> {
         return Err(RouteError::HeaderTooLong { route: route.config.name.clone(), bytes });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use farebox_billing::Ceiling;
+    use farebox_chains::find_scheme;
+    use farebox_protocol::Network;
+    use farebox_store::SettleMode;
+
+    use super::*;
+    use crate::config::{OfferToken, Upstream};
+
+    fn offer(description: usize) -> OfferTemplate {
+        OfferTemplate {
+            scheme: find_scheme("exact", "eip155").unwrap(),
+            network: Network::eip155(84532),
+            token: OfferToken {
+                address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
+                decimals: 6,
+                name: "U".repeat(description),
+                version: "2".to_owned(),
+            },
+            pay_to: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".to_owned(),
+            max_timeout_seconds: 300,
+            exposure_limit: None,
+        }
+    }
+
+    fn route(name: &str, price: &str, offers: Vec<OfferTemplate>) -> Route {
+        let (method, path) = name.split_once(' ').unwrap();
+        Route {
+            name: name.to_owned(),
+            method: method.parse().unwrap(),
+            path: match path.strip_suffix('*') {
+                Some(prefix) => PathPattern::Prefix(prefix.to_owned()),
+                None => PathPattern::Exact(path.to_owned()),
+            },
+            upstream: Arc::new(Upstream {
+                name: "u".to_owned(),
+                url: Url::parse("http://127.0.0.1:1").unwrap(),
+                api_key: None,
+                head_timeout: Duration::from_secs(1),
+                idle_timeout: Duration::from_secs(1),
+            }),
+            format: Format::Opaque,
+            price: match price {
+                "free" => Price::Free,
+                price => Price::PerRequest(price.parse().unwrap()),
+            },
+            offers,
+            settle: SettleMode::After,
+            description: None,
+            ceiling: Ceiling::default(),
+        }
+    }
+
+    fn build(routes: Vec<Route>) -> Result<Routes, RouteError> {
+        let own = [PathPattern::Exact(HEALTH.to_owned()), PathPattern::Prefix(RECEIPTS.to_owned())];
+        let url = Url::parse("https://a.example/").unwrap();
+        Routes::build(routes.into_iter().map(Arc::new).collect(), &url, &own)
+    }
+
+    #[track_caller]
+    fn check(routes: Vec<Route>, expected: Option<&str>) {
+        let error = build(routes).err().map(|it| it.to_string());
+        assert_eq!(
+            error.as_deref().map(|it| it.contains(expected.unwrap_or("-"))),
+            expected.map(|_| true),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_route_that_cannot_work_stops_the_start() {
+        let paid = |name| route(name, "0.01", vec![offer(4)]);
+        let free = |name| route(name, "free", Vec::new());
+        check(vec![paid("GET /a"), paid("POST /a"), free("GET /b/*"), free("GET /*")], None);
+        check(vec![free("GET /*"), paid("GET /a")], Some("never reached"));
+        check(vec![paid("GET /a"), paid("GET /a")], Some("never reached"));
+        check(vec![free("GET /healthz")], Some("the gateway's own"));
+        check(vec![free("GET /v1/receipts/mine/*")], Some("the gateway's own"));
+        for path in ["GET /a/../b", "GET /%61", "GET a", "GET /a//b", "GET /a?x=1", "GET /a*"] {
+            check(vec![free(path)], Some("normal form"));
+        }
+        check(vec![route("GET /a", "0.01", Vec::new())], Some("at least one offer"));
+        check(vec![route("GET /a", "free", vec![offer(4)])], Some("at least one offer"));
+        check(vec![route("GET /a", "0", vec![offer(4)])], Some("above zero"));
+        let metered = Price::Tokens {
+            input_per_1m: "1".parse().unwrap(),
+            output_per_1m: "1".parse().unwrap(),
+        };
+        check(vec![Route { price: metered, ..paid("GET /a") }], Some("does not count"));
+    }
+
+    #[test]
+    fn offers_that_no_proxy_would_pass_stop_the_start() {
+        check(vec![route("GET /a", "0.01", vec![offer(4); 6])], None);
+        check(vec![route("GET /a", "0.01", vec![offer(4); 16])], Some("more than 8 kB"));
+        check(vec![route("GET /a", "0.01", vec![offer(7000)])], Some("more than 8 kB"));
+    }
+
+    #[test]
+    fn the_first_route_that_matches_is_taken() {
+        let routes = build(vec![
+            route("GET /a/b", "free", Vec::new()),
+            route("GET /a/*", "0.01", vec![offer(4)]),
+        ])
+        .unwrap();
+        let name = |method: &str, path: &str| match routes.find(&method.parse().unwrap(), path) {
+            Found::Route(route) => route.config.name.clone(),
+            Found::OtherMethods(methods) => methods,
+            Found::Nothing => String::new(),
+        };
+        assert_eq!(name("GET", "/a/b"), "GET /a/b");
+        assert_eq!(name("GET", "/a/b/c"), "GET /a/*");
+        assert_eq!(name("POST", "/a/c"), "GET");
+        assert_eq!(name("GET", "/a"), "");
+    }
 }

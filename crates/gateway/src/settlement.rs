@@ -10,7 +10,7 @@ use std::time::Duration;
 use farebox_chains::{Facilitator, Lookup, SettleError};
 use farebox_protocol::wire::X402_VERSION;
 use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
-use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,10 @@ const IN_FLIGHT_MAX: usize = 64;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
+/// From the last moment to send until no chain takes the authorisation any more, whatever its clock.
+const EXPIRY_MARGIN: Duration = Duration::from_mins(2);
+/// Why a settlement was not sent that nobody waits for.
+const ABANDONED: &str = "settlement_abandoned";
 /// How long the worker rests when the ledger cannot be read.
 const LEDGER_REST: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,46 @@ pub struct Settler {
     waiting: Mutex<HashMap<PaymentId, oneshot::Sender<Settled>>>,
 }
 
+/// A request that waits for the settlement of its own payment. Dropped, it waits no longer.
+#[derive(Debug)]
+#[must_use]
+pub struct Expected {
+    settler: Arc<Settler>,
+    id: PaymentId,
+    receiver: oneshot::Receiver<Settled>,
+}
+
+impl Expected {
+    /// Settles the payment, which is captured by now, ahead of the queue, and waits for it, at most
+    /// `wait`. What was sent by then goes on; if it lands, the payment is owed back, because its
+    /// answer was withheld. What was not sent by then is given back.
+    pub async fn settle(mut self, wait: Duration) -> Settled {
+        let clock = Arc::clone(&self.settler.clock);
+        let deadline = clock.now().plus(wait);
+        self.settler.start_one(self.id).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut self.receiver => outcome.ok(),
+            () = clock.sleep_until(deadline) => {
+                self.receiver.close();
+                self.receiver.try_recv().ok()
+            }
+        };
+        outcome.unwrap_or(Settled::Pending)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.receiver.close();
+        let mut waiting = self.settler.waiting();
+        // The payment may have been given back, and be held again for another request by now.
+        if waiting.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
 impl Settler {
     /// A settler that runs its work on `tasks`; [`Settler::run`] has to be started besides.
     pub fn new(
@@ -86,13 +130,16 @@ impl Settler {
         self.wake.notify_one();
     }
 
-    /// Settles one captured payment ahead of the queue and waits for it, at most `wait`. The
-    /// settlement goes on when the wait ends; if it then lands, the payment is owed back, because
-    /// its answer was withheld.
-    pub async fn settle_now(self: &Arc<Self>, id: PaymentId, wait: Duration) -> Settled {
-        let (sender, mut receiver) = oneshot::channel();
+    /// Announces that a request will wait for the settlement of its payment. To be called before
+    /// the capture: from then on the worker may settle it at any moment, and what lands unheard is
+    /// owed back.
+    pub fn expect(self: &Arc<Self>, id: PaymentId) -> Expected {
+        let (sender, receiver) = oneshot::channel();
         self.waiting().insert(id, sender);
-        let deadline = self.clock.now().plus(wait);
+        Expected { settler: Arc::clone(self), id, receiver }
+    }
+
+    async fn start_one(self: &Arc<Self>, id: PaymentId) {
         match self.ledger.lease_jobs(Some(id), 1, self.clock.now()).await {
             Ok(jobs) => {
                 for job in jobs {
@@ -103,16 +150,6 @@ impl Settler {
                 tracing::warn!(payment.id = %id, %error, "settlement could not be leased");
             }
         }
-        let outcome = tokio::select! {
-            biased;
-            outcome = &mut receiver => outcome.ok(),
-            () = self.clock.sleep_until(deadline) => {
-                receiver.close();
-                receiver.try_recv().ok()
-            }
-        };
-        self.waiting().remove(&id);
-        outcome.unwrap_or(Settled::Pending)
     }
 
     /// The worker: settles whatever is due until `stop`.
@@ -228,13 +265,22 @@ impl Settler {
                 return Resolution::Rejected { reason: "invalid_payload".to_owned() };
             }
         };
-        if job.may_have_been_sent
-            && let Some(known) = self.look_up(job, &request).await
-        {
-            return known;
+        if job.may_have_been_sent {
+            if let Some(known) = self.look_up(job, &request).await {
+                return known;
+            }
+        } else if self.is_abandoned(job) {
+            return Resolution::Rejected { reason: ABANDONED.to_owned() };
         }
         match self.facilitator.settle(&request, self.clock.now()).await {
             Ok(settlement) => Resolution::Settled { transaction: settlement.transaction },
+            Err(SettleError::Rejected {
+                reason: Reason::InvalidExactEvmNonceAlreadyUsed, ..
+            }) if job.may_have_been_sent => {
+                // By an earlier try of ours, for all we know: the chain has to say so.
+                tracing::warn!(payment.id = %job.terms.id, "authorisation used, nobody knows by whom");
+                Resolution::Unknown { transaction: None, retry_at: self.retry_at(job.attempts) }
+            }
             Err(SettleError::Rejected { reason, message }) => {
                 tracing::warn!(payment.id = %job.terms.id, %reason, message, "settlement rejected");
                 Resolution::Rejected { reason: reason.to_string() }
@@ -265,12 +311,28 @@ impl Settler {
             Ok(Lookup::Open) if job.answer == AnswerMark::Withheld => {
                 Some(Resolution::Unknown { transaction: None, retry_at })
             }
+            // Likewise where nobody can look; once it has expired, asking moves nothing.
+            Ok(Lookup::CannotTell) if self.is_abandoned(job) && !self.has_expired(job) => {
+                Some(Resolution::Unknown { transaction: None, retry_at })
+            }
             Ok(Lookup::Open | Lookup::CannotTell) => None,
             Err(error) => {
                 tracing::warn!(payment.id = %job.terms.id, %error, "settlement not looked up");
                 Some(Resolution::Unknown { transaction: None, retry_at })
             }
         }
+    }
+
+    /// Nothing of the answer left and its request has gone: the payer would pay for nothing.
+    fn is_abandoned(&self, job: &Job) -> bool {
+        let id = job.terms.id;
+        let is_awaited = self.waiting().get(&id).is_some_and(|it| !it.is_closed());
+        job.answer == AnswerMark::Withheld && !is_awaited
+    }
+
+    /// Whether the authorisation has ended by any clock.
+    fn has_expired(&self, job: &Job) -> bool {
+        job.terms.settle_by.plus(EXPIRY_MARGIN) <= self.clock.now()
     }
 
     /// Exponential backoff, the second half of each pause random.

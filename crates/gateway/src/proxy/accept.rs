@@ -16,6 +16,7 @@ use farebox_store::{AnswerMark, StoredPayment};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use super::claim::Claim;
 use super::{Asked, quote};
 use crate::app::App;
 use crate::problem::{Kind, Problem};
@@ -27,6 +28,7 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(6);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// A payment that takes one of our offers for this very request. Nobody has checked its signature.
+/// While it lives, nobody else gets to present the same one.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Accepted {
@@ -36,6 +38,7 @@ pub(crate) struct Accepted {
     fingerprint: Digest,
     price_version: String,
     quote: Standing,
+    _claim: Claim,
 }
 
 /// Whether the quote's time is over. An old payment is still told what became of it.
@@ -185,7 +188,16 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
         payment_payload: payload,
         payment_requirements,
     };
-    Ok(Accepted { offer: index, identified, request, fingerprint, price_version, quote: standing })
+    let claim = app.claims.claim(identified.id).ok_or_else(in_progress)?;
+    Ok(Accepted {
+        offer: index,
+        identified,
+        request,
+        fingerprint,
+        price_version,
+        quote: standing,
+        _claim: claim,
+    })
 }
 
 /// Step 6: a payment that was used before is told so, whatever else is wrong with it.
@@ -238,8 +250,9 @@ pub(crate) fn in_progress() -> Problem {
 
 /// Step 7: asks whoever will settle it. An unanswered question is never a refusal.
 pub(crate) async fn verify(app: &App, accepted: Accepted) -> Result<Verified, Problem> {
+    check_terms(&accepted, app.clock.now())?;
+    let _place = app.claims.place().await.ok_or_else(cannot_verify)?;
     let now = app.clock.now();
-    check_terms(&accepted, now)?;
     match app.facilitator.verify(&accepted.request, now).await {
         Ok(Verification::Valid { payer, balance })
             if payer.eq_ignore_ascii_case(&accepted.identified.payer) =>

@@ -58,7 +58,7 @@ pub(crate) async fn whole(
         charged.settle_later();
         return Ok(());
     }
-    let paid = held.capture(charge, AnswerMark::Withheld).await?.settle().await?;
+    let paid = held.capture_withheld(charge).await?.settle().await?;
     paid.tell(&mut parts.headers)?;
     reply.send(Response::from_parts(parts, Body::from(body)));
     app.reached(Step::Answered, id);

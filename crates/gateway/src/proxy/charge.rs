@@ -14,7 +14,7 @@ use super::hold::Bill;
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::{Kind, NO_STORE, Problem, VARY_VALUE};
-use crate::settlement::Settled;
+use crate::settlement::{Expected, Settled};
 
 /// What became of the payment (x402 v2).
 const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static(header::PAYMENT_RESPONSE);
@@ -32,6 +32,16 @@ pub(crate) struct Charged {
     app: Arc<App>,
     bill: Arc<Bill>,
     charge: Amount,
+}
+
+/// The same for an answer of which nothing may leave before the settlement.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Withheld {
+    app: Arc<App>,
+    bill: Arc<Bill>,
+    charge: Amount,
+    expected: Expected,
 }
 
 /// Proof that the charge was seen to arrive.
@@ -69,11 +79,18 @@ impl Charged {
         self.app.settler.kick();
         self.bill.log(self.app.clock.now(), self.charge, "captured");
     }
+}
+
+impl Withheld {
+    /// Made from the ledger's own evidence alone.
+    pub(super) fn new(app: Arc<App>, bill: Arc<Bill>, charge: Amount, expected: Expected) -> Self {
+        Self { app, bill, charge, expected }
+    }
 
     /// Settles ahead of the queue and waits. Nothing of the answer may leave before this is `Ok`.
     pub(crate) async fn settle(self) -> Result<Paid, Problem> {
-        let Self { app, bill, charge } = self;
-        let settled = app.settler.settle_now(bill.id, app.limits.settle_wait).await;
+        let Self { app, bill, charge, expected } = self;
+        let settled = expected.settle(app.limits.settle_wait).await;
         app.reached(Step::Settled, bill.id);
         match settled {
             Settled::Landed { transaction, charge } => Ok(Paid { app, bill, charge, transaction }),

@@ -1,7 +1,7 @@
 //! Step 8: the hold, and everything that may be done with it.
 //!
-//! A [`Held`] is given up in exactly one way: captured ([`Held::capture`]) or released
-//! ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
+//! A [`Held`] is given up in exactly one way: captured ([`Held::capture`],
+//! [`Held::capture_withheld`]) or released ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
 //! does what its last durable state says.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, Refusal, S
 
 use super::Asked;
 use super::accept::{Verified, in_progress, replay};
-use super::charge::Charged;
+use super::charge::{Charged, Withheld};
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
@@ -134,10 +134,10 @@ impl Held {
 
     /// Passes the last point of free refusal. On error nothing was begun and the hold is released.
     pub(crate) async fn begin_serve(self) -> Result<Self, Problem> {
-        let ledger = &self.app.ledger;
-        let mut tries = Tries::new(&self.app);
+        let app = Arc::clone(&self.app);
+        let mut tries = Tries::new(&app);
         loop {
-            let error = match ledger.begin_serve(&self.hold, self.app.clock.now()).await {
+            let error = match app.ledger.begin_serve(&self.hold, app.clock.now()).await {
                 Ok(()) => return Ok(self),
                 Err(error) => error,
             };
@@ -150,10 +150,10 @@ impl Held {
 
     /// Makes durable that `delivered` is owed for what is about to leave.
     pub(crate) async fn meter(self, delivered: Amount) -> Result<Self, Problem> {
-        let ledger = &self.app.ledger;
-        let mut tries = Tries::new(&self.app);
+        let app = Arc::clone(&self.app);
+        let mut tries = Tries::new(&app);
         loop {
-            let error = match ledger.meter(&self.hold, delivered, self.app.clock.now()).await {
+            let error = match app.ledger.meter(&self.hold, delivered, app.clock.now()).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -166,21 +166,49 @@ impl Held {
         Ok(self)
     }
 
-    /// Charges, durably, and queues the settlement in the same commit. On failure the hold stays,
-    /// for recovery: its last checkpoint says what is owed.
+    /// Charges for an answer of which something leaves, or has left. On failure the hold stays as it
+    /// is, for recovery: its last checkpoint says what is owed.
     pub(crate) async fn capture(
         self,
         charge: Amount,
         mark: AnswerMark,
     ) -> Result<Charged, Problem> {
+        let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
+        match self.try_capture(charge, mark).await {
+            Ok(charge) => Ok(Charged::new(app, bill, charge)),
+            Err(Uncaptured { held: _, source }) => {
+                tracing::error!(payment.id = %bill.id, error = %source, "capture left to recovery");
+                Err(ledger_problem(source).never_pay_again())
+            }
+        }
+    }
+
+    /// Charges for an answer that is withheld until the settlement. On failure nothing has left, so
+    /// the hold is given back.
+    pub(crate) async fn capture_withheld(self, charge: Amount) -> Result<Withheld, Problem> {
+        let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
+        // Announced first: the worker may be quicker than this task.
+        let expected = app.settler.expect(bill.id);
+        match self.try_capture(charge, AnswerMark::Withheld).await {
+            Ok(charge) => Ok(Withheld::new(app, bill, charge, expected)),
+            Err(Uncaptured { held, source }) => {
+                held.release(Release::UpstreamFailed).await;
+                Err(ledger_problem(source).never_pay_again())
+            }
+        }
+    }
+
+    /// Charges, durably, and queues the settlement in the same commit.
+    async fn try_capture(self, charge: Amount, mark: AnswerMark) -> Result<Amount, Uncaptured> {
         let Self { app, bill, mut hold } = self;
-        let mut tries = Tries::new(&app);
+        let retry_app = Arc::clone(&app);
+        let mut tries = Tries::new(&retry_app);
         loop {
             let now = app.clock.now();
             let failed = match app.ledger.capture(hold, charge, mark, now).await {
                 Ok(captured) => {
                     app.reached(Step::Captured, bill.id);
-                    return Ok(Charged::new(app, bill, captured.charge()));
+                    return Ok(captured.charge());
                 }
                 Err(failed) => failed,
             };
@@ -188,18 +216,17 @@ impl Held {
             // An earlier try may have succeeded without our knowing: the ledger tells.
             if let Some(charge) = captured_before(&app, bill.id).await {
                 app.reached(Step::Captured, bill.id);
-                return Ok(Charged::new(app, bill, charge));
+                return Ok(charge);
             }
             if !tries.again(&source).await {
-                tracing::error!(payment.id = %bill.id, error = %source, "capture left to recovery");
-                return Err(ledger_problem(source).never_pay_again());
+                return Err(Uncaptured { held: Self { app, bill, hold: still }, source });
             }
             hold = still;
         }
     }
 
     /// Gives the hold back: nothing left and nothing is owed.
-    pub(crate) async fn release(&self, why: Release) {
+    pub(crate) async fn release(self, why: Release) {
         let mut tries = Tries::new(&self.app);
         loop {
             let now = self.app.clock.now();
@@ -214,6 +241,12 @@ impl Held {
         }
         self.bill.log(self.app.clock.now(), Amount::ZERO, why.as_str());
     }
+}
+
+/// The capture did not happen, or nobody knows whether it did.
+struct Uncaptured {
+    held: Held,
+    source: StoreError,
 }
 
 async fn captured_before(app: &App, id: PaymentId) -> Option<Amount> {

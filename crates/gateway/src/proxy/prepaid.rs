@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farebox_store::AnswerMark;
 
 use super::hold::Held;
 use super::reply::Reply;
@@ -21,7 +20,7 @@ pub(crate) async fn fulfil(
     reply: &mut Reply,
 ) -> Result<(), Problem> {
     let whole = held.limit();
-    let paid = held.capture(whole, AnswerMark::Withheld).await?.settle().await?;
+    let paid = held.capture_withheld(whole).await?.settle().await?;
     match work::ask(app, asked, body, paid.bill()).await {
         Ok(Work::Flowing(flow)) => stream::prepaid(app, asked, paid, flow, reply).await,
         Ok(Work::Whole(_) | Work::NotServed(_)) => Err(paid.owe_back("upstream_refused").await),
