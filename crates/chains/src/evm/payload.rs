@@ -3,15 +3,16 @@
 //! Source: x402 v2, scheme `exact` on EVM: `{signature, authorization}`, where numbers are decimal
 //! strings and the nonce is 32 bytes of hexadecimal.
 
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256, b256, keccak256};
 use farebox_protocol::{Amount, Timestamp};
 use serde_json::Value;
 
 use super::address::EvmAddress;
 use crate::scheme::BadPayload;
 
-/// EIP-3009's type, as EIP-712 encodes it.
-const AUTHORIZATION_TYPE: &[u8] = b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)";
+/// EIP-712 hash of EIP-3009's type `TransferWithAuthorization`.
+const AUTHORIZATION_TYPE_HASH: B256 =
+    b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
 
 /// What the payer signed (EIP-3009).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Authorization {
     pub(crate) fn digest(&self, domain_separator: B256) -> B256 {
         let mut fields = [0; 7 * 32];
         let words = [
-            keccak256(AUTHORIZATION_TYPE),
+            AUTHORIZATION_TYPE_HASH,
             self.from.into_word(),
             self.to.into_word(),
             B256::from(U256::from(self.value.units())),
@@ -143,6 +144,14 @@ mod tests {
                 "later": "fields are not ours to judge"
             }
         })
+    }
+
+    #[test]
+    fn the_type_hash_is_that_of_the_type() {
+        let fields = "address from,address to,uint256 value,uint256 validAfter,\
+                      uint256 validBefore,bytes32 nonce";
+        let hash = keccak256(format!("TransferWithAuthorization({fields})"));
+        assert_eq!(hash, AUTHORIZATION_TYPE_HASH);
     }
 
     #[test]
