@@ -220,24 +220,28 @@ async fn a_full_disk_refuses_and_then_goes_on() {
     assert!(matches!(admit(&bench.writer, 1_000).await, Ok(Admitted::New(_))));
 }
 
-/// Some errors take the transaction with them; nothing of the batch was applied then.
+/// An operation whose error takes the whole transaction with it, as the lack of room may.
+async fn lose_the_transaction(writer: &Writer) -> StoreError {
+    let work = |it: &Connection| -> Done<()> {
+        it.execute_batch("ROLLBACK")?;
+        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None).into())
+    };
+    writer.call(Asked::new(work)).await.unwrap_err()
+}
+
 #[tokio::test]
 async fn a_lost_transaction_is_no_unknown_outcome() {
     let bench = Bench::new();
-    let full = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None);
+    let calls =
+        async { tokio::join!(admit(&bench.writer, 1), lose_the_transaction(&bench.writer)) };
+    let (before, lost) = in_one_batch(&bench.writer, calls).await;
+    assert!(matches!(before, Err(StoreError::Unavailable(_))), "{before:?}");
+    assert!(matches!(lost, StoreError::Unavailable(_)), "{lost:?}");
     for _ in 0..MAX_FAILURES {
-        let lost = move |it: &Connection| -> Done<()> {
-            it.execute_batch("ROLLBACK")?;
-            Err(full().into())
-        };
-        let calls =
-            async { tokio::join!(admit(&bench.writer, 1), bench.writer.call(Asked::new(lost))) };
-        let (before, lost) = in_one_batch(&bench.writer, calls).await;
-        assert!(matches!(before, Err(StoreError::Unavailable(_))), "{before:?}");
-        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+        assert!(matches!(lose_the_transaction(&bench.writer).await, StoreError::Unavailable(_)));
     }
-    assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
     assert_eq!(payments(&bench.writer).await, 0);
+    assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
 }
 
 #[tokio::test]
