@@ -1,0 +1,8 @@
+//! One file for each command.
+
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod devnet;
+pub(crate) mod facilitator;
+pub(crate) mod init;
+pub(crate) mod serve;

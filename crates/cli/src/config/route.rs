@@ -1,0 +1,237 @@
+//! `[[route]]`: what is sold, at which price, for which payments.
+
+mod offer;
+mod pattern;
+mod price;
+
+use std::sync::Arc;
+
+use farebox_billing::{Ceiling, Format, OutputLimit, Price};
+use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream};
+use farebox_store::SettleMode;
+use http::Method;
+
+use self::pattern::Match;
+use super::network::Networks;
+use super::problem::{Problem, Problems};
+use super::section::{Section, Value};
+use super::upstream::Upstreams;
+use super::values;
+
+/// The list of models of an OpenAI-compatible API: clients ask for it before they buy.
+const MODELS_PATH: &str = "/v1/models";
+
+/// What a route may refer to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declared<'a> {
+    /// `[network.…]`.
+    pub(crate) networks: &'a Networks,
+    /// `[[upstream]]`.
+    pub(crate) upstreams: &'a Upstreams,
+}
+
+/// Reads every `[[route]]`, in the order of the file.
+pub(crate) fn routes(
+    list: &Value<'_>,
+    declared: Declared<'_>,
+    problems: &mut Problems,
+) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    let mut matches: Vec<Match> = Vec::new();
+    for entry in problems.keep(list.list("`[[route]]` tables")).unwrap_or_default() {
+        let section = entry.section("[[route]]", "a table with `match`, `upstream`, `price`");
+        let Some(mut section) = problems.keep(section) else { continue };
+        let matched = section.required("match", problems, pattern::read);
+        if let Some(matched) = &matched {
+            pattern::check_reachable(matched, &matches, problems);
+            matches.push(matched.clone());
+        }
+        routes.extend(route(section, matched, declared, problems));
+    }
+    routes.into_iter().map(Arc::new).collect()
+}
+
+/// The free list of models that an OpenAI-compatible upstream brings along, unless the file has a
+/// route for it.
+pub(crate) fn implied_models_route(routes: &[Arc<Route>]) -> Option<Arc<Route>> {
+    let declared = routes.iter().any(|it| it.method == Method::GET && it.path.matches(MODELS_PATH));
+    let chat = routes.iter().find(|it| it.format == Format::OpenAiChat)?;
+    (!declared).then(|| {
+        Arc::new(Route {
+            name: format!("GET {MODELS_PATH}"),
+            method: Method::GET,
+            path: PathPattern::Exact(MODELS_PATH.to_owned()),
+            upstream: Arc::clone(&chat.upstream),
+            format: Format::Opaque,
+            price: Price::Free,
+            offers: Vec::new(),
+            settle: SettleMode::After,
+            description: None,
+            ceiling: Ceiling::default(),
+        })
+    })
+}
+
+fn route(
+    mut section: Section<'_>,
+    matched: Option<Match>,
+    declared: Declared<'_>,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let upstream = read_upstream(&mut section, declared.upstreams, problems);
+    let sale = Sale::read(&mut section, matched.as_ref(), declared.networks, problems);
+    let settle = section.optional("settle", problems, read_settle);
+    let description = section.optional("description", problems, values::word);
+    let ceiling = read_ceiling(&mut section, sale.format, problems);
+    section.close(problems);
+    let matched = matched?;
+    Some(Route {
+        name: matched.name,
+        method: matched.method,
+        path: matched.path,
+        upstream: upstream?,
+        format: sale.format?,
+        price: sale.price?,
+        offers: sale.offers?,
+        settle: settle.unwrap_or(SettleMode::After),
+        description,
+        ceiling,
+    })
+}
+
+/// What belongs together in a route: what is counted, what it costs, how it is paid. Each is `None`
+/// after a mistake.
+struct Sale {
+    format: Option<Format>,
+    price: Option<Price>,
+    offers: Option<Vec<OfferTemplate>>,
+}
+
+impl Sale {
+    fn read(
+        section: &mut Section<'_>,
+        matched: Option<&Match>,
+        networks: &Networks,
+        problems: &mut Problems,
+    ) -> Self {
+        let format_value = section.get("format");
+        let format = match &format_value {
+            Some(value) => problems.keep(read_format(value, matched)),
+            None => Some(Format::Opaque),
+        };
+        let price_value = section.get("price");
+        if price_value.is_none() {
+            problems.push(section.missing("price").help(
+                "a route is never free by accident: if it shall cost nothing, write \
+                 `price = \"free\"`",
+            ));
+        }
+        let price = price_value.as_ref().and_then(|it| price::read(it, problems));
+        let offer_value = section.get("offer");
+        let offers = offer::read(offer_value.as_ref(), price, networks, problems);
+        if offer_value.is_none() && price.is_some_and(|it| it != Price::Free) {
+            problems.push(
+                section
+                    .missing("offer")
+                    .help("`offer = [\"exact\"]` takes payments on every network above"),
+            );
+        }
+        if let (Some(value), Some(price), Some(format)) = (&price_value, price, format) {
+            let span = format_value.as_ref().map(Value::span);
+            problems.extend(price::check(value, price, format, span));
+            let offers = offers.as_deref().unwrap_or_default();
+            problems.extend(price::check_in_tokens(value, price, offers));
+        }
+        Self { format, price, offers }
+    }
+}
+
+/// What one request may use; only a metered format has such bounds.
+fn read_ceiling(
+    section: &mut Section<'_>,
+    format: Option<Format>,
+    problems: &mut Problems,
+) -> Ceiling {
+    let has_tokens = |value: &Value<'_>| match format {
+        Some(Format::Opaque) => {
+            Err(Problem::error(value.key_span(), format!("`{}` has no effect here", value.key()))
+                .label("only routes with a metered format have tokens")
+                .help("add `format = \"openai-chat\"`, or remove this key"))
+        }
+        Some(Format::OpenAiChat) | None => Ok(()),
+    };
+    let standard = Ceiling::default();
+    let max_output_tokens = section.optional("max_output_tokens", problems, |value| {
+        has_tokens(value)?;
+        value.count("a number of tokens of at least 1")
+    });
+    let max_choices = section.optional("max_choices", problems, |value| {
+        has_tokens(value)?;
+        value.count("a number of choices of at least 1")
+    });
+    let output_limit = section.optional("output_limit", problems, |value| {
+        has_tokens(value)?;
+        read_output_limit(value)
+    });
+    Ceiling {
+        max_output_tokens: max_output_tokens.unwrap_or(standard.max_output_tokens),
+        max_choices: max_choices.unwrap_or(standard.max_choices),
+        output_limit: output_limit.unwrap_or(standard.output_limit),
+    }
+}
+
+fn read_output_limit(value: &Value<'_>) -> Result<OutputLimit, Problem> {
+    let all = [OutputLimit::MaxTokens, OutputLimit::MaxCompletionTokens];
+    let text = value.text("the field that the upstream obeys")?;
+    all.into_iter().find(|it| it.as_str() == text).ok_or_else(|| {
+        Problem::error(value.span(), format!("unknown output limit `{text}`"))
+            .label("expected the field that the upstream obeys")
+            .suggest(text, all.map(OutputLimit::as_str))
+    })
+}
+
+fn read_upstream(
+    section: &mut Section<'_>,
+    upstreams: &Upstreams,
+    problems: &mut Problems,
+) -> Option<Arc<Upstream>> {
+    let value = section.get("upstream");
+    let Some(value) = value else {
+        problems.push(section.missing("upstream").help("name one of the `[[upstream]]` tables"));
+        return None;
+    };
+    let name = problems.keep(value.text("the name of an upstream"))?;
+    if !upstreams.declared.iter().any(|it| it == name) {
+        let known = upstreams.declared.iter().map(String::as_str);
+        problems.push(
+            Problem::error(value.span(), format!("there is no upstream `{name}`"))
+                .label("expected the `name` of an `[[upstream]]`")
+                .suggest(name, known),
+        );
+    }
+    upstreams.good.iter().find(|it| it.name == name).cloned()
+}
+
+fn read_format(value: &Value<'_>, matched: Option<&Match>) -> Result<Format, Problem> {
+    let known = Format::ALL.map(Format::as_str);
+    let text = value.text("a format as a string")?;
+    let format = text.parse().map_err(|_| {
+        Problem::error(value.span(), format!("unknown format `{text}`"))
+            .label("expected how requests and answers look")
+            .suggest(text, known)
+    })?;
+    if format == Format::OpenAiChat && matched.is_some_and(|it| it.method != Method::POST) {
+        return Err(value.wrong("`opaque`: chat completions are asked for by POST"));
+    }
+    Ok(format)
+}
+
+fn read_settle(value: &Value<'_>) -> Result<SettleMode, Problem> {
+    let words = [SettleMode::After, SettleMode::Before, SettleMode::Background];
+    let text = value.text("`after`, `before` or `background`")?;
+    SettleMode::parse(text).ok_or_else(|| {
+        Problem::error(value.span(), format!("unknown settle mode `{text}`"))
+            .label("expected when the money moves: `after`, `before` or `background` the answer")
+            .suggest(text, words.map(SettleMode::as_str))
+    })
+}

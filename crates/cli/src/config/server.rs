@@ -1,0 +1,133 @@
+//! `[server]`, `[ledger]` and `[limits]`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use farebox_gateway::Limits;
+use url::Url;
+
+use super::problem::{Problem, Problems};
+use super::section::{Section, Value};
+use super::values::{self, Transport};
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// What clients call it.
+    pub(crate) public_url: Url,
+}
+
+/// Reads `[server]`.
+pub(crate) fn server(mut section: Section<'_>, problems: &mut Problems) -> Option<Server> {
+    let listen_value = section.get("listen");
+    let listen = section.required("listen", problems, values::socket_address);
+    let declared = section.get("public_url");
+    let public_url = match (&declared, listen) {
+        (Some(value), _) => problems.keep(public_url(value)),
+        (None, Some(listen)) if listen.ip().is_loopback() => local_url(listen),
+        (None, Some(_)) => {
+            problems.push(section.missing("public_url").help(
+                "offers carry the address that clients use, and this one listens to other machines",
+            ));
+            None
+        }
+        (None, None) => None,
+    };
+    if let (Some(value), Some(url), Some(listen)) = (&declared, &public_url, listen)
+        && url.scheme() == "http"
+        && !(listen.ip().is_loopback() && values::is_loopback(url))
+    {
+        let related = listen_value.map(|it| it.span()).unwrap_or_default();
+        problems.push(
+            Problem::warning(value.span(), "clients are told to come over plain http")
+                .label("not https")
+                .related(related, "and other machines can reach it")
+                .help("put a TLS proxy in front and write its https address here")
+                .help("prompts and payments are readable on the way, and careful agents refuse"),
+        );
+    }
+    section.close(problems);
+    Some(Server { listen: listen?, public_url: public_url? })
+}
+
+fn public_url(value: &Value<'_>) -> Result<Url, Problem> {
+    let url = values::base_url(value, Transport::Any)?;
+    if url.path() == "/" {
+        return Ok(url);
+    }
+    Err(value
+        .wrong("an address without a path")
+        .help("routes are matched against the whole path: a proxy in front must not add to it"))
+}
+
+/// The address of a listener on this machine.
+fn local_url(listen: SocketAddr) -> Option<Url> {
+    format!("http://{listen}/").parse().ok()
+}
+
+/// Reads `[ledger]`: the path of the SQLite file, relative to `directory`.
+pub(crate) fn ledger(
+    mut section: Section<'_>,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let path = section.required("url", problems, |value| ledger_path(value, directory));
+    section.close(problems);
+    path
+}
+
+fn ledger_path(value: &Value<'_>, directory: &Path) -> Result<PathBuf, Problem> {
+    const EXPECTED: &str = "`sqlite:` and the path of a file, such as \"sqlite:farebox.db\"";
+    let text = value.text(EXPECTED)?;
+    if ["postgres:", "postgresql:"].iter().any(|it| text.starts_with(it)) {
+        return Err(value
+            .wrong(EXPECTED)
+            .help("a ledger in PostgreSQL comes with a later version of farebox")
+            .masked());
+    }
+    match text.strip_prefix("sqlite:") {
+        Some(path) if path.contains(":memory:") => Err(value
+            .wrong(EXPECTED)
+            .help("a ledger in memory would forget who paid; it has to survive a crash")),
+        Some(path) if !path.trim().is_empty() && !path.starts_with("//") => {
+            Ok(directory.join(path))
+        }
+        Some(_) | None => Err(value.wrong(EXPECTED)),
+    }
+}
+
+/// Reads `[limits]`: what is not written keeps the value that suits most gateways.
+pub(crate) fn limits(mut section: Section<'_>, problems: &mut Problems) -> Limits {
+    let standard = Limits::STANDARD;
+    let mut size = |section: &mut Section<'_>, key, standard: usize| {
+        section.optional(key, problems, values::size).unwrap_or(standard)
+    };
+    let request_bytes_max = size(&mut section, "request_bytes_max", standard.request_bytes_max);
+    let withheld_bytes_max = size(&mut section, "withheld_bytes_max", standard.withheld_bytes_max);
+    let mut span = |section: &mut Section<'_>, key, standard: Duration| {
+        section.optional(key, problems, values::duration).unwrap_or(standard)
+    };
+    let header_timeout = span(&mut section, "header_timeout", standard.header_timeout);
+    let quote_ttl = span(&mut section, "quote_ttl", standard.quote_ttl);
+    let settle_wait = span(&mut section, "settle_wait", standard.settle_wait);
+    let drain = span(&mut section, "drain", standard.drain);
+    let connections_max = section
+        .optional("connections_max", problems, |value| {
+            let count = value.count("a number of connections of at least 1")?;
+            usize::try_from(count).map_err(|_| value.wrong("a smaller number"))
+        })
+        .unwrap_or(standard.connections_max);
+    section.close(problems);
+    Limits {
+        request_bytes_max,
+        withheld_bytes_max,
+        header_timeout,
+        connections_max,
+        quote_ttl,
+        settle_wait,
+        drain,
+    }
+}

@@ -1,0 +1,137 @@
+//! What `serve`, `facilitator` and `config check --online` have in common: who settles, checked.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use farebox_chains::{
+    ChainReader, Facilitator, LocalFacilitator, NetworkConfig, RemoteConfig, RemoteFacilitator,
+    SetupError,
+};
+use farebox_gateway::Route;
+use farebox_protocol::wire::{SupportedResponse, X402_VERSION};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config, FacilitatorPlan, LoadError, NetworkPlan, Purpose};
+use crate::failure::Failure;
+use crate::output::{Output, Stream};
+
+/// Tasks of the process that end when it does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Background {
+    /// They run on it.
+    pub(crate) tasks: TaskTracker,
+    /// And end when this is cancelled.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Background {
+    /// Ends them all and waits for that.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Reads a configuration; its warnings and mistakes go to standard error.
+pub(crate) fn load(
+    file: &std::path::Path,
+    purpose: Purpose,
+    output: &Output,
+) -> Result<Option<Config>, Failure> {
+    match config::load(file, purpose, output.paint(Stream::Progress)) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                output.progress(&loaded.warnings);
+            }
+            Ok(Some(loaded.config))
+        }
+        Err(LoadError::Mistakes(report)) => {
+            output.progress(report);
+            Ok(None)
+        }
+        Err(error @ LoadError::Unreadable { .. }) => Err(Failure::from(error)),
+    }
+}
+
+/// Whoever verifies and settles, once everybody who has to be reached was reached and is who the
+/// configuration says.
+pub(crate) async fn facilitator(
+    plan: FacilitatorPlan,
+    networks: &[NetworkPlan],
+    routes: &[Arc<Route>],
+    background: &Background,
+) -> Result<Arc<dyn Facilitator>, Failure> {
+    let chains: Vec<NetworkConfig> = networks.iter().map(|it| it.chain.clone()).collect();
+    let Background { tasks, stop } = background.clone();
+    match plan {
+        FacilitatorPlan::InProcess(keys) => {
+            let local = LocalFacilitator::new(chains, keys, tasks, stop).map_err(set_up)?;
+            refuse_if_any(&local.check().await)?;
+            Ok(Arc::new(local))
+        }
+        FacilitatorPlan::Remote { urls, timeout } => {
+            let known: Vec<NetworkConfig> =
+                chains.into_iter().filter(|it| !it.rpc.is_empty()).collect();
+            let reader = if known.is_empty() {
+                None
+            } else {
+                Some(ChainReader::new(known, tasks, stop).map_err(set_up)?)
+            };
+            if let Some(reader) = &reader {
+                refuse_if_any(&reader.check().await)?;
+            }
+            let remote = RemoteFacilitator::new(RemoteConfig { urls, timeout }, reader);
+            let remote = remote.map_err(|error| {
+                Failure::new("the remote facilitator cannot be used").because(error)
+            })?;
+            let supported = remote.supported().await.map_err(|error| {
+                Failure::new("the remote facilitator cannot be asked what it supports")
+                    .because(error)
+                    .help("check `url` in [facilitator]")
+            })?;
+            refuse_if_any(&unsupported(&supported, routes))?;
+            Ok(Arc::new(remote))
+        }
+    }
+}
+
+fn set_up(error: SetupError) -> Failure {
+    Failure::new("the networks cannot be used").because(error)
+}
+
+/// What is offered and nobody would settle.
+fn unsupported(supported: &SupportedResponse, routes: &[Arc<Route>]) -> Vec<String> {
+    let mut missing: Vec<String> = routes
+        .iter()
+        .flat_map(|it| &it.offers)
+        .filter(|offer| {
+            !supported.kinds.iter().any(|kind| {
+                kind.x402_version == X402_VERSION
+                    && kind.scheme == offer.scheme.name()
+                    && kind.network == offer.network.as_str()
+            })
+        })
+        .map(|offer| {
+            format!(
+                "the remote facilitator does not settle `{}` on {}, which is offered",
+                offer.scheme.name(),
+                offer.network
+            )
+        })
+        .collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+/// Fails closed, with every problem at once.
+fn refuse_if_any<T: Display>(problems: &[T]) -> Result<(), Failure> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = problems.iter().map(|it| format!("\n  - {it}")).collect();
+    Err(Failure::new(format!("payments could not be settled as configured:{}", list.concat()))
+        .help("nothing was started: selling without being able to settle would lose money"))
+}
