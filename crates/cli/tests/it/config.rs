@@ -1,0 +1,194 @@
+//! `farebox config check`: all mistakes at once, each with its line; and what a right file means.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::farebox::{Ran, run};
+
+const MISTAKES: &str = include_str!("config/mistakes.toml");
+const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+/// A file without mistakes, to be spoiled in one place.
+const GOOD: &str = include_str!("config/good.toml");
+
+/// A directory with a configuration and a settler's key in it.
+fn directory(config: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("farebox.toml"), config).unwrap();
+    let key = directory.path().join("settler.key");
+    fs::write(&key, KEY).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    directory
+}
+
+fn check_file(config: &str) -> Ran {
+    let directory = directory(config);
+    run(directory.path(), &["config", "check", "farebox.toml"])
+}
+
+/// Spoils the good file in one place; the report must have this line and column, and these words.
+#[track_caller]
+fn check(from: &str, to: &str, place: &str, words: &[&str]) {
+    assert!(GOOD.contains(from), "{from} is not in the good file");
+    let ran = check_file(&GOOD.replacen(from, to, 1));
+    assert_eq!(ran.code, 1, "{to}: {}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.stdout, "", "{to}");
+    let place = format!("farebox.toml:{place}\n");
+    for expected in words.iter().copied().chain([place.as_str()]) {
+        assert!(ran.stderr.contains(expected), "{to}: no {expected:?} in\n{}", ran.stderr);
+    }
+    assert!(ran.stderr.contains("\nfarebox.toml: 1 error"), "{to}:\n{}", ran.stderr);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let ran = check_file(MISTAKES);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    insta::assert_snapshot!("mistakes", ran.stderr);
+}
+
+#[test]
+fn a_secret_in_the_file_is_not_repeated() {
+    let ran = check_file(MISTAKES);
+    assert!(MISTAKES.contains("hunter2") && MISTAKES.contains(KEY.trim_start_matches("0x")));
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains(KEY.trim_start_matches("0x")), "{}", ran.stderr);
+    let key_as_account = GOOD.replacen("0x70997970C51812dc3A010C7d01b50e0d17dc79C8", KEY, 1);
+    let ran = check_file(&key_as_account);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("length of a private key"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains(KEY.trim_start_matches("0x")), "{}", ran.stderr);
+}
+
+#[test]
+fn a_right_file_is_summed_up() {
+    let ran = check_file(GOOD);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!("good", ran.stdout);
+}
+
+#[test]
+fn each_table_is_needed() {
+    for (from, words) in [
+        ("[server]", "`[server]` is missing"),
+        ("[ledger]", "`[ledger]` is missing"),
+        ("[facilitator]", "`[facilitator]` is missing"),
+        ("[[upstream]]", "`[[upstream]]` is missing"),
+        ("[network.\"eip155:84532\"]", "`[network]` is missing"),
+    ] {
+        let ran = check_file(&GOOD.replacen(from, "[elsewhere]", 1));
+        assert_eq!(ran.code, 1, "{from}");
+        assert!(ran.stderr.contains(words), "{from}: {}", ran.stderr);
+        assert!(ran.stderr.contains("unknown key `elsewhere`"), "{from}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn server_and_ledger() {
+    check("127.0.0.1:8402", "0.0.0.0:8402", "1:1", &["`public_url` is missing in [server]"]);
+    check("sqlite:farebox.db", "sqlite::memory:", "5:7", &["would forget who paid"]);
+    check("sqlite:farebox.db", "postgres://db/x", "5:7", &["comes with a later version"]);
+    check("sqlite:farebox.db", "sqlite://db/x", "5:7", &["expected `sqlite:`"]);
+    check("sqlite:farebox.db", "farebox.db", "5:7", &["expected `sqlite:`"]);
+}
+
+#[test]
+fn networks() {
+    check("\"usdc\"", "\"eurc\"", "9:9", &["`eurc` is not a known token on Base Sepolia"]);
+    let asset = "{ address = \"0x1\", decimals = 6, name = \"A\", version = \"1\" }";
+    check("\"usdc\"", asset, "9:21", &["expected an address"]);
+    check("[\"http://127.0.0.1:8545\"]", "[]", "8:7", &["expected a list of JSON-RPC addresses"]);
+    let token = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+    let account = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+    check(account, token, "10:10", &["`pay_to` is the token's own contract"]);
+    let zero = format!("0x{}", "0".repeat(40));
+    check(account, &zero, "10:10", &["expected an account's address, not zero"]);
+    check("asset =", "exposure_limit = \"0\"\nasset =", "9:18", &["expected an amount above zero"]);
+}
+
+#[test]
+fn who_settles() {
+    check("{ file = \"settler.key\" }", "{ file = \"none\" }", "13:21", &["cannot be read"]);
+    check(
+        "{ file = \"settler.key\" }",
+        "{ env = \"NOT_SET\" }",
+        "13:20",
+        &["`NOT_SET` is not set"],
+    );
+    check("{ file = \"settler.key\" }", "{ file = \"farebox.toml\" }", "13:12", &["not the key"]);
+    let remote = "url = [\"http://facilitator.example.com\"]";
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    check(signers, remote, "13:8", &["expected https"]);
+    check(signers, "", "12:1", &["names nobody who settles"]);
+    let twice = "{ file = \"settler.key\" }, { file = \"./settler.key\" }";
+    check("{ file = \"settler.key\" }", twice, "13:38", &["is given twice"]);
+}
+
+#[test]
+fn upstreams_and_routes() {
+    check("api_key = { file", "api_key = { fiel", "18:13", &["unknown key `fiel`", "`file`"]);
+    check("{ file = \"settler.key\" }\n", "\"sk-secret\"\n", "18:11", &["must not stand"]);
+    check("GET /premium/*", "GET premium/*", "28:9", &["begins with `/`"]);
+    check("GET /premium/*", "GET /premium*", "28:9", &["`*` only after a slash"]);
+    check("GET /premium/*", "GET /readyz", "28:9", &["the gateway's own"]);
+    check("GET /premium/*", "POST /v1/chat/completions", "28:9", &["stands twice", "21 | match"]);
+    check("per_request = \"0.01\"", "per_request = 0.01", "30:25", &["put it in quotes"]);
+    check("{ per_request = \"0.01\" }", "\"free\"", "31:9", &["nothing to offer payments for"]);
+    check("\"openai-chat\"", "\"opaque\"", "24:9", &["a format that counts them", "23 | format"]);
+    check("[\"exact\"]", "[\"exact\", \"exact\"]", "25:19", &["is offered twice"]);
+    check("[\"exact\"]", "[\"upto\"]", "25:10", &["unknown scheme `upto`", "known are `exact`"]);
+    let elsewhere = "[{ scheme = \"exact\", network = \"eip155:1\" }]";
+    check("[\"exact\"]", elsewhere, "25:40", &["the network `eip155:1` is not configured"]);
+}
+
+#[test]
+fn toml_itself() {
+    check("asset = \"usdc\"", "asset = usdc", "9:9", &["this is not TOML"]);
+    check("asset = \"usdc\"", "asset = \"usdc\"\nasset = \"usdc\"", "10:1", &["duplicate key"]);
+}
+
+#[test]
+fn what_is_only_doubtful_is_a_warning() {
+    let public = "listen = \"0.0.0.0:8402\"\npublic_url = \"http://api.example.com\"";
+    let config = GOOD.replacen("listen = \"127.0.0.1:8402\"", public, 1);
+    let ran = check_file(&config);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: clients are told to come over plain http"));
+    assert!(ran.stderr.contains("farebox.toml: 0 errors, 1 warning"), "{}", ran.stderr);
+
+    let directory = directory(GOOD);
+    let key = directory.path().join("settler.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = run(directory.path(), &["config", "check", "farebox.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: others can read settler.key"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_facilitator_needs_little() {
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[network.\"eip155:8453\"]\n\
+                  rpc = [\"http://127.0.0.1:1\"]\n[facilitator]\nsigners = [{ file = \"settler.key\" }]\n";
+    let ran = check_file(config);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let ran = check_file(&config.replace("rpc =", "#rpc ="));
+    assert!(ran.stderr.contains("`rpc` is missing"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_network_that_does_not_answer_is_told_online() {
+    let config = GOOD.replacen("http://127.0.0.1:8545", "http://127.0.0.1:1", 1);
+    let directory = directory(&config);
+    let ran = run(directory.path(), &["config", "check", "--online", "farebox.toml"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("eip155:84532: no RPC endpoint answers"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let ran = run(Path::new("."), &["config", "check", "no-such-file.toml"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("cannot read the configuration no-such-file.toml"));
+    assert!(ran.stderr.contains("farebox init"), "{}", ran.stderr);
+}

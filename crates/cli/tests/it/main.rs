@@ -1,0 +1,14 @@
+//! The binary as its users run it: one test binary, one module for each story.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod farebox;
+#[cfg(test)]
+mod help;
+#[cfg(test)]
+mod init;
+#[cfg(test)]
+mod serve;
