@@ -51,7 +51,7 @@ pub(crate) async fn whole(
     keep_private(&mut parts.headers);
     let charge = held.limit();
     if asked.route.config.settle == SettleMode::Background {
-        let charged = held.capture(charge, AnswerMark::Leaving).await?;
+        let charged = held.capture_leaving(charge).await?;
         name_receipt(app, id, &mut parts.headers);
         reply.send(Response::from_parts(parts, Body::from(body)));
         app.reached(Step::Answered, id);

@@ -1,7 +1,7 @@
 //! Step 8: the hold, and everything that may be done with it.
 //!
-//! A [`Held`] is given up in exactly one way: captured ([`Held::capture`],
-//! [`Held::capture_withheld`]) or released ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
+//! A [`Held`] is given up in exactly one way: captured ([`Held::capture_withheld`],
+//! [`Held::capture_leaving`], [`Held::capture_sent`]) or released ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
 //! does what its last durable state says.
 
 use std::sync::Arc;
@@ -141,6 +141,10 @@ impl Held {
                 Ok(()) => return Ok(self),
                 Err(error) => error,
             };
+            // An earlier try may have succeeded without our knowing: the ledger tells.
+            if !matches!(error, StoreError::Fenced(_)) && is_serving(&app, self.bill.id).await {
+                return Ok(self);
+            }
             if !tries.again(&error).await {
                 self.release(Release::UpstreamFailed).await;
                 return Err(ledger_problem(error));
@@ -166,15 +170,11 @@ impl Held {
         Ok(self)
     }
 
-    /// Charges for an answer of which something leaves, or has left. On failure the hold stays as it
-    /// is, for recovery: its last checkpoint says what is owed.
-    pub(crate) async fn capture(
-        self,
-        charge: Amount,
-        mark: AnswerMark,
-    ) -> Result<Charged, Problem> {
+    /// Charges for an answer that has left. On failure the hold stays as it is, for recovery: its
+    /// last checkpoint says what is owed.
+    pub(crate) async fn capture_sent(self, charge: Amount) -> Result<Charged, Problem> {
         let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
-        match self.try_capture(charge, mark).await {
+        match self.try_capture(charge, AnswerMark::Sent).await {
             Ok(charge) => Ok(Charged::new(app, bill, charge)),
             Err(Uncaptured { held: _, source }) => {
                 tracing::error!(payment.id = %bill.id, error = %source, "capture left to recovery");
@@ -183,18 +183,23 @@ impl Held {
         }
     }
 
-    /// Charges for an answer that is withheld until the settlement. On failure nothing has left, so
-    /// the hold is given back.
+    /// Charges for an answer that leaves as soon as this is done.
+    pub(crate) async fn capture_leaving(self, charge: Amount) -> Result<Charged, Problem> {
+        let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
+        match self.try_capture(charge, AnswerMark::Leaving).await {
+            Ok(charge) => Ok(Charged::new(app, bill, charge)),
+            Err(uncaptured) => Err(uncaptured.give_back().await),
+        }
+    }
+
+    /// Charges for an answer that is withheld until the settlement.
     pub(crate) async fn capture_withheld(self, charge: Amount) -> Result<Withheld, Problem> {
         let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
         // Announced first: the worker may be quicker than this task.
         let expected = app.settler.expect(bill.id);
         match self.try_capture(charge, AnswerMark::Withheld).await {
             Ok(charge) => Ok(Withheld::new(app, bill, charge, expected)),
-            Err(Uncaptured { held, source }) => {
-                held.release(Release::UpstreamFailed).await;
-                Err(ledger_problem(source).never_pay_again())
-            }
+            Err(uncaptured) => Err(uncaptured.give_back().await),
         }
     }
 
@@ -247,6 +252,19 @@ impl Held {
 struct Uncaptured {
     held: Held,
     source: StoreError,
+}
+
+impl Uncaptured {
+    /// Where nothing has left, nothing is owed.
+    async fn give_back(self) -> Problem {
+        self.held.release(Release::UpstreamFailed).await;
+        ledger_problem(self.source).never_pay_again()
+    }
+}
+
+async fn is_serving(app: &App, id: PaymentId) -> bool {
+    let payment = app.ledger.lookup(id).await.ok().flatten();
+    payment.is_some_and(|it| matches!(it.state, Payment::Serving { .. }))
 }
 
 async fn captured_before(app: &App, id: PaymentId) -> Option<Amount> {

@@ -58,7 +58,7 @@ pub(crate) async fn metered(
     let cut = forward(app, &bill, &mut flow, first, &mut client).await;
     let ended = flow.end();
     let usage = ended.metered().usage;
-    match held.capture(whole, AnswerMark::Sent).await {
+    match held.capture_sent(whole).await {
         Ok(charged) => {
             let receipt = receipt_line(app, &bill, &charged.state(), usage);
             finish(&mut client, ended, receipt.as_deref(), cut).await;

@@ -23,6 +23,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::faults::{Faults, FaultyLedger};
+
 pub(crate) const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 pub(crate) const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 /// The flat price of `/premium/*` and `/flat`, in atomic units.
@@ -71,6 +73,7 @@ pub(crate) struct Setup {
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) exposure_limit: Option<u128>,
     pub(crate) idle_timeout: Duration,
+    pub(crate) faults: Arc<Faults>,
 }
 
 impl Default for Setup {
@@ -81,6 +84,7 @@ impl Default for Setup {
             probe: Arc::new(NoProbe),
             exposure_limit: None,
             idle_timeout: Duration::from_secs(20),
+            faults: Arc::default(),
         }
     }
 }
@@ -224,7 +228,7 @@ impl TestApp {
             limits: setup.limits,
         };
         let parts = Parts {
-            ledger: Arc::<SqliteLedger>::clone(&ledger),
+            ledger: Arc::new(FaultyLedger::new(Arc::clone(&ledger), setup.faults)),
             facilitator: Arc::<FakeFacilitator>::clone(&facilitator),
             clock: Arc::<TestClock>::clone(&clock),
             entropy: Arc::new(Entropy::seeded(7)),

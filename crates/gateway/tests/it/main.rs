@@ -17,6 +17,8 @@ mod crash;
 mod crossing;
 mod facilitator_api;
 mod failing;
+mod faults;
+mod ledger;
 mod lifecycle;
 mod replay;
 mod smuggling;

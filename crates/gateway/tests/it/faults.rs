@@ -1,0 +1,182 @@
+//! A ledger that fails where it is told to, before or after it did what it was asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use farebox_billing::{Payment, Release};
+use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_store::{
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
+    SqliteLedger, StoreError, StoredPayment,
+};
+
+/// Operations that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    Lookup,
+    Admit,
+    BeginServe,
+    Meter,
+    Capture,
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not applied, and known not to be.
+    Unavailable,
+    /// Not applied, which nobody knows.
+    UnknownBefore,
+    /// Applied, which nobody knows.
+    UnknownAfter,
+}
+
+/// What fails how many more times.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Mutex<HashMap<Operation, (Fault, u32)>>);
+
+impl Faults {
+    pub(crate) fn set(&self, operation: Operation, fault: Fault, times: u32) {
+        self.0.lock().unwrap().insert(operation, (fault, times));
+    }
+
+    fn take(&self, operation: Operation) -> Option<Fault> {
+        let mut faults = self.0.lock().unwrap();
+        let (fault, times) = faults.get_mut(&operation)?;
+        *times = times.checked_sub(1)?;
+        Some(*fault)
+    }
+}
+
+/// Passes everything on to a real ledger, but for the faults.
+#[derive(Debug)]
+pub(crate) struct FaultyLedger {
+    inner: Arc<SqliteLedger>,
+    faults: Arc<Faults>,
+}
+
+impl FaultyLedger {
+    pub(crate) fn new(inner: Arc<SqliteLedger>, faults: Arc<Faults>) -> Self {
+        Self { inner, faults }
+    }
+
+    async fn with<T>(
+        &self,
+        operation: Operation,
+        apply: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self.faults.take(operation) {
+            None => apply.await,
+            Some(Fault::UnknownAfter) => {
+                apply.await?;
+                Err(error(Fault::UnknownAfter))
+            }
+            Some(fault) => Err(error(fault)),
+        }
+    }
+}
+
+fn error(fault: Fault) -> StoreError {
+    let cause = "told to fail".into();
+    match fault {
+        Fault::Unavailable => StoreError::Unavailable(cause),
+        Fault::UnknownBefore | Fault::UnknownAfter => StoreError::Unknown(cause),
+    }
+}
+
+#[async_trait]
+impl Ledger for FaultyLedger {
+    async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
+        self.with(Operation::Admit, self.inner.admit(admit)).await
+    }
+
+    async fn begin_serve(&self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
+        self.with(Operation::BeginServe, self.inner.begin_serve(hold, now)).await
+    }
+
+    async fn meter(
+        &self,
+        hold: &Hold,
+        delivered: Amount,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.with(Operation::Meter, self.inner.meter(hold, delivered, now)).await
+    }
+
+    async fn capture(
+        &self,
+        hold: Hold,
+        charge: Amount,
+        mark: AnswerMark,
+        now: Timestamp,
+    ) -> Result<Captured, CaptureFailed> {
+        match self.faults.take(Operation::Capture) {
+            None => self.inner.capture(hold, charge, mark, now).await,
+            Some(fault) => Err(CaptureFailed { hold, source: error(fault) }),
+        }
+    }
+
+    async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.release(hold, why, now).await
+    }
+
+    async fn mark_answer(
+        &self,
+        id: PaymentId,
+        mark: AnswerMark,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.mark_answer(id, mark, now).await
+    }
+
+    async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.owe_refund(id, why, now).await
+    }
+
+    async fn lease_jobs(
+        &self,
+        only: Option<PaymentId>,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Job>, StoreError> {
+        self.inner.lease_jobs(only, max, now).await
+    }
+
+    async fn resolve_job(
+        &self,
+        id: PaymentId,
+        resolution: Resolution,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        self.inner.resolve_job(id, resolution, now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.next_due().await
+    }
+
+    async fn lookup(&self, id: PaymentId) -> Result<Option<StoredPayment>, StoreError> {
+        self.with(Operation::Lookup, self.inner.lookup(id)).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<PaymentId>,
+        max: usize,
+    ) -> Result<Vec<StoredPayment>, StoreError> {
+        self.inner.list(after, max).await
+    }
+
+    async fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
+        self.inner.recover(now).await
+    }
+
+    async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        self.inner.secret(name).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}

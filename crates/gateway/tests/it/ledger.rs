@@ -1,0 +1,111 @@
+//! A ledger that does not do its part: 503 before anything is served, never free service, and
+//! never a 402 that would make the payer sign again.
+
+use std::sync::Arc;
+
+use farebox_gateway::Clock as _;
+use farebox_store::{Ledger as _, SettleMode};
+use farebox_testkit::upstream::{Part, Script};
+
+use crate::app::{Answer, Setup, TestApp, chat};
+use crate::faults::{Fault, Faults, Operation};
+
+const ALWAYS: u32 = u32::MAX;
+const PATH: &str = "/v1/chat/completions";
+
+async fn app(settle: SettleMode, stream: bool) -> (TestApp, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let setup = Setup { settle, faults: Arc::clone(&faults), ..Setup::default() };
+    let app = TestApp::start(setup, move |_| {
+        if stream {
+            let event = "data: {\"choices\":[{\"delta\":{\"content\":\"secret\"}}]}\n\n";
+            Script::events(vec![Part::text(event), Part::text("data: [DONE]\n\n")])
+        } else {
+            Script::json("{\"choices\":[{\"message\":{\"content\":\"secret\"}}]}")
+        }
+    });
+    (app.await, faults)
+}
+
+#[track_caller]
+fn check_unavailable(answer: &Answer) {
+    answer.assert_problem(503, "unavailable");
+    assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
+    assert!(!answer.headers.contains_key("payment-required"), "{answer:?}");
+    assert!(!answer.body.contains("secret"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn i17_no_hold_no_service() {
+    let (app, faults) = app(SettleMode::After, false).await;
+    let body = chat(false);
+    let payment = app.quote("POST", PATH, &body, 1).await;
+    for operation in [Operation::Lookup, Operation::Admit] {
+        faults.set(operation, Fault::Unavailable, 1);
+        let answer = app.pay("POST", PATH, &body, &payment).await;
+        check_unavailable(&answer);
+        assert!(!answer.headers.contains_key("x-should-retry"));
+    }
+    assert_eq!(app.received(), 0);
+    assert!(app.payments().await.is_empty());
+    assert_eq!(app.pay("POST", PATH, &body, &payment).await.status, 200);
+}
+
+#[tokio::test]
+async fn i11_an_unknown_hold_is_not_served_and_not_paid_for_again() {
+    let (app, faults) = app(SettleMode::After, false).await;
+    let body = chat(false);
+    let payment = app.quote("POST", PATH, &body, 1).await;
+    faults.set(Operation::Admit, Fault::UnknownAfter, 1);
+    let answer = app.pay("POST", PATH, &body, &payment).await;
+    check_unavailable(&answer);
+    assert_eq!(answer.header("x-should-retry"), "false");
+    app.pay("POST", PATH, &body, &payment).await.assert_problem(409, "payment_in_progress");
+    assert_eq!(app.received(), 0);
+    app.ledger.recover(app.clock.now()).await.unwrap();
+    assert_eq!(app.states().await, ["released"]);
+    assert_eq!(app.pay("POST", PATH, &body, &payment).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_fails_once_is_tried_again() {
+    for fault in [Fault::Unavailable, Fault::UnknownBefore, Fault::UnknownAfter] {
+        for operation in [Operation::BeginServe, Operation::Meter, Operation::Capture] {
+            let (app, faults) = app(SettleMode::After, true).await;
+            faults.set(operation, fault, 2);
+            let answer = app.buy("POST", PATH, &chat(true), 1).await;
+            assert_eq!(answer.status, 200, "{fault:?} {operation:?}: {answer:?}");
+            app.until_states(&["settled"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_fails_before_a_byte_left_is_given_back() {
+    for (settle, stream, operation) in [
+        (SettleMode::After, false, Operation::BeginServe),
+        (SettleMode::After, true, Operation::Meter),
+        (SettleMode::After, false, Operation::Capture),
+        (SettleMode::Background, false, Operation::Capture),
+        (SettleMode::Before, false, Operation::Capture),
+    ] {
+        let (app, faults) = app(settle, stream).await;
+        faults.set(operation, Fault::Unavailable, ALWAYS);
+        let answer = app.buy("POST", PATH, &chat(stream), 1).await;
+        check_unavailable(&answer);
+        assert_eq!(app.states().await, ["released"], "{settle:?} {operation:?}");
+        assert_eq!(app.facilitator.settlements(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_captured_has_no_receipt_and_is_captured_by_recovery() {
+    let (app, faults) = app(SettleMode::After, true).await;
+    faults.set(Operation::Capture, Fault::Unavailable, ALWAYS);
+    let answer = app.buy("POST", PATH, &chat(true), 1).await;
+    assert!(answer.body.contains("secret") && answer.body.ends_with("data: [DONE]\n\n"));
+    assert!(!answer.body.contains("farebox-receipt"), "{answer:?}");
+    assert_eq!(app.states().await, ["serving"]);
+    app.ledger.recover(app.clock.now()).await.unwrap();
+    assert_eq!(app.states().await, ["captured"]);
+}
