@@ -22,6 +22,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_payments.sql")];
 /// foreign tools ever hold one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much of the file the writer keeps in memory; negative is SQLite's way to say kibibytes.
+const CACHE_KIBIBYTES: i64 = -65_536;
+
 /// Why a ledger cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -207,6 +210,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
+    // What a savepoint sets aside stays in memory, and so do the pages that requests meet again.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
     // A log that had to grow for once does not stay large for ever.
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))
 }
