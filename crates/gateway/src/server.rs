@@ -145,17 +145,16 @@ async fn drain(app: &App, lives: &Lives) {
     app.payments.close();
     loop {
         app.payments.wait().await;
-        let now = app.clock.now();
-        match app.ledger.next_due().await {
-            Ok(Some(due)) if due <= now => app.settler.kick(),
-            Ok(_) => return,
+        match app.settler.is_at_rest().await {
+            Ok(true) => return,
+            Ok(false) => app.settler.kick(),
             Err(error) => {
                 tracing::warn!(%error, "due settlements could not be read");
                 return;
             }
         }
-        // The worker leases on its own task; it has started something or found nothing soon.
-        app.clock.sleep_until(now.plus(std::time::Duration::from_millis(5))).await;
+        // The worker leases on its own task; soon it has started something.
+        app.clock.sleep_until(app.clock.now().plus(std::time::Duration::from_millis(5))).await;
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Settler {
     entropy: Arc<Entropy>,
     slots: Arc<Semaphore>,
     wake: Notify,
+    /// Held by the worker from a lease until its tasks have begun.
+    leasing: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     waiting: Mutex<HashMap<PaymentId, oneshot::Sender<Settled>>>,
 }
@@ -120,6 +122,7 @@ impl Settler {
             entropy,
             slots: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             wake: Notify::new(),
+            leasing: tokio::sync::Mutex::default(),
             tasks,
             waiting: Mutex::default(),
         })
@@ -164,10 +167,22 @@ impl Settler {
         }
     }
 
+    /// Whether nothing runs on the settler's tasks and nothing is due.
+    pub(crate) async fn is_at_rest(&self) -> Result<bool, StoreError> {
+        // What is leased and not begun would be seen neither in the queue nor among the tasks.
+        let _leasing = self.leasing.lock().await;
+        if !self.tasks.is_empty() {
+            return Ok(false);
+        }
+        let due = self.ledger.next_due().await?;
+        Ok(due.is_none_or(|it| self.clock.now() < it))
+    }
+
     /// Starts as many due settlements as there are free slots; returns when to look again.
     async fn start_due_jobs(self: &Arc<Self>) -> Timestamp {
         let now = self.clock.now();
         let free = self.slots.available_permits();
+        let leasing = self.leasing.lock().await;
         let started = match self.ledger.lease_jobs(None, free, now).await {
             Ok(jobs) => jobs.into_iter().map(|job| self.start(job)).count(),
             Err(error) => {
@@ -175,6 +190,7 @@ impl Settler {
                 return now.plus(LEDGER_REST);
             }
         };
+        drop(leasing);
         if 0 < started {
             // There may be more; a finished settlement wakes the worker as well.
             return now.plus(Duration::from_millis(10));
