@@ -21,6 +21,7 @@ mod faults;
 mod ledger;
 mod lifecycle;
 mod replay;
+mod settling;
 mod smuggling;
 mod streaming;
 mod urls;
