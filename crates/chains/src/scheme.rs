@@ -27,7 +27,7 @@ pub trait Scheme: Send + Sync + fmt::Debug {
 pub struct Identified {
     /// The payment that it is, for ever.
     pub id: PaymentId,
-    /// The claimed payer: lower-case hexadecimal on EVM networks.
+    /// The claimed payer, in its network's one canonical spelling: EIP-55 mixed case on EVM networks.
     pub payer: String,
     /// Single-use number of the authorisation.
     pub nonce: [u8; 32],

@@ -39,7 +39,7 @@ impl Scheme for Exact {
                 payer.as_bytes(),
                 authorization.nonce.as_slice(),
             ),
-            payer: payer.to_lower_hex(),
+            payer: payer.to_string(),
             nonce: authorization.nonce.0,
             amount: authorization.value,
             valid_before: authorization.ends(),

@@ -67,7 +67,7 @@ fn what_official_clients_sign_is_good_and_known_by_its_nonce() {
         let payload = request.payment_payload.value();
         let identified = Exact.identify(payload, request.payment_requirements.value()).unwrap();
         assert_eq!(identified.id, payment.id());
-        assert_eq!(identified.payer, payment.payer().to_lower_hex());
+        assert_eq!(identified.payer, payment.payer().to_string());
         assert_eq!(identified.amount, payment.amount());
         let from = &payload.payload["authorization"]["from"];
         assert_eq!(*from, json!(payment.payer().to_string()));

@@ -105,6 +105,8 @@ fn networks() {
     check(account, token, "10:10", &["`pay_to` is the token's own contract"]);
     let zero = format!("0x{}", "0".repeat(40));
     check(account, &zero, "10:10", &["expected an account's address, not zero"]);
+    let small = "exposure_limit = \"0.009\"\nasset =";
+    check("asset =", small, "31:9", &["nobody may ever owe this much", "eip155:84532"]);
     check("asset =", "exposure_limit = \"0\"\nasset =", "9:18", &["expected an amount above zero"]);
 }
 

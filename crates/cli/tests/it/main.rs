@@ -1,6 +1,8 @@
 //! The binary as its users run it: one test binary, one module for each story.
 
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod demo;
