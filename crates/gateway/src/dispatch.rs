@@ -44,7 +44,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
         return response;
     }
     if let Some(mount) = mount_of(app, path) {
-        return beside(mount, parts, body).await;
+        return beside(mount, parts, &target, body).await;
     }
     let route = match app.routes.find(&parts.method, path) {
         Found::Route(route) => Arc::clone(route),
@@ -133,9 +133,14 @@ fn mount_of<'a>(app: &'a App, path: &str) -> Option<&'a Mount> {
 /// Hands a request to a service beside the proxy, within the same bounds.
 async fn beside(
     mount: &Mount,
-    parts: request::Parts,
+    mut parts: request::Parts,
+    target: &Target,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
+    // It sees the spelling that was matched.
+    if let Some(normal) = target.behind("/") {
+        parts.uri = normal.into();
+    }
     let request = Request::from_parts(parts, Body::new(body));
     match mount.router.clone().oneshot(request).await {
         Ok(response) => Ok(response),

@@ -70,7 +70,7 @@ pub struct Running {
     address: SocketAddr,
     app: Arc<App>,
     lives: Lives,
-    _stop: DropGuard,
+    _guards: [DropGuard; 3],
 }
 
 /// What keeps parts of the gateway alive, outermost first.
@@ -98,9 +98,8 @@ impl Gateway {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let app = App::build(config, parts).await?;
-        let stop = CancellationToken::new();
         let lives = Lives {
-            stop: stop.clone(),
+            stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             retire: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -109,7 +108,8 @@ impl Gateway {
         lives.workers.spawn(Arc::clone(&app.settler).run(lives.retire.clone()));
         lives.connections.spawn(accept(listener, Arc::clone(&app), lives.clone()));
         tracing::info!(%address, routes = app.routes.len(), "gateway listens");
-        Ok(Running { address, app, lives, _stop: stop.drop_guard() })
+        let guards = [&lives.stop, &lives.abort, &lives.retire].map(|it| it.clone().drop_guard());
+        Ok(Running { address, app, lives, _guards: guards })
     }
 }
 

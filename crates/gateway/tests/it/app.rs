@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use farebox_billing::{Ceiling, Format, Price};
 use farebox_chains::{AuthorizationWindow, EvmKey, EvmToken, TokenConfig, find_scheme, sign_exact};
 use farebox_gateway::{
-    Clock, Entropy, Gateway, GatewayConfig, Limits, NoProbe, OfferTemplate, OfferToken, Parts,
-    PathPattern, Probe, Route, Running, SystemClock, Upstream,
+    Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate, OfferToken,
+    Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream,
 };
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequired, PaymentRequirements, Raw, SettlementResponse,
@@ -74,6 +74,7 @@ pub(crate) struct Setup {
     pub(crate) exposure_limit: Option<u128>,
     pub(crate) idle_timeout: Duration,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) mounts: Vec<Mount>,
 }
 
 impl Default for Setup {
@@ -85,6 +86,7 @@ impl Default for Setup {
             exposure_limit: None,
             idle_timeout: Duration::from_secs(20),
             faults: Arc::default(),
+            mounts: Vec::new(),
         }
     }
 }
@@ -233,7 +235,7 @@ impl TestApp {
             clock: Arc::<TestClock>::clone(&clock),
             entropy: Arc::new(Entropy::seeded(7)),
             probe: setup.probe,
-            mounts: Vec::new(),
+            mounts: setup.mounts,
         };
         let running = Gateway::start(config, parts).await.unwrap();
         let http =

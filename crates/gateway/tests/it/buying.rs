@@ -41,7 +41,7 @@ async fn a_json_answer_is_given_after_its_settlement() {
     assert_eq!(answer.body, COMPLETION);
     let settlement = answer.settlement().unwrap();
     assert!(settlement.success && settlement.transaction.starts_with("0x"));
-    assert_eq!(settlement.payer.unwrap(), app.buyer.address().to_lower_hex());
+    assert_eq!(settlement.payer.unwrap(), app.buyer.address().to_string());
     let paid = app.facilitator.balance(PAY_TO) - 1_000_000;
     assert_eq!(settlement.amount.unwrap().units(), paid);
     assert!(0 < paid);

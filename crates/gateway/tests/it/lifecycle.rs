@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farebox_gateway::{Limits, Probe, Step};
+use axum::Router;
+use axum::routing::post;
+use farebox_gateway::{Limits, Mount, PathPattern, Probe, Step};
 use farebox_protocol::PaymentId;
 use farebox_store::{Ledger as _, SettleMode};
 use farebox_testkit::facilitator::OnSettle;
@@ -144,5 +146,26 @@ async fn a_slow_head_is_given_up() {
         "POST /flat HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 9\r\n\r\nhalf";
     let answer = app.raw(body.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(app.received(), 0);
+}
+
+#[tokio::test]
+async fn a_service_beside_the_proxy_has_its_own_paths() {
+    let mount = Mount {
+        paths: vec![
+            PathPattern::Exact("/verify".to_owned()),
+            PathPattern::Prefix("/admin/".to_owned()),
+        ],
+        router: Router::new().route("/verify", post(async |body: String| body)),
+    };
+    let app =
+        TestApp::start(Setup { mounts: vec![mount], ..Setup::default() }, |_| Script::json("{}"))
+            .await;
+    for spelling in ["/verify", "/%76erify"] {
+        let answer = app.ask("POST", spelling, "hello").await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"), "{spelling}");
+    }
+    assert_eq!(app.ask("GET", "/admin/x", "").await.status, 404);
+    app.ask("GET", "/admin//x", "").await.assert_problem(400, "malformed_request");
     assert_eq!(app.received(), 0);
 }
