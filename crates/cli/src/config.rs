@@ -72,7 +72,14 @@ pub(crate) struct Selling {
     /// For the gateway.
     pub(crate) gateway: GatewayConfig,
     /// The route that nobody wrote: the free list of models.
-    pub(crate) implied: Option<Arc<Route>>,
+    implied: Option<Arc<Route>>,
+}
+
+impl Selling {
+    /// Whether nobody wrote this route.
+    pub(crate) fn is_implied(&self, route: &Arc<Route>) -> bool {
+        self.implied.as_ref().is_some_and(|it| Arc::ptr_eq(it, route))
+    }
 }
 
 /// A configuration, and what is doubtful about it, ready to be shown.

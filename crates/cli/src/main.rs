@@ -8,6 +8,7 @@ mod env;
 mod failure;
 mod files;
 mod logging;
+mod node;
 mod output;
 mod pay;
 mod shutdown;

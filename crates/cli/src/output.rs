@@ -14,8 +14,8 @@ pub(crate) use self::table::{Align, Table};
 /// Where a command's words go.
 #[derive(Debug)]
 pub(crate) struct Output {
-    stdout: Paint,
-    stderr: Paint,
+    stdout: (Audience, Paint),
+    stderr: (Audience, Paint),
     broken: AtomicBool,
 }
 
@@ -37,6 +37,15 @@ pub(crate) enum Stream {
     Progress,
 }
 
+/// Who reads a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Somebody at a terminal.
+    Person,
+    /// A file, a pipe, a log.
+    Machine,
+}
+
 /// Whether the user asked for plain text everywhere (`NO_COLOR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colours {
@@ -49,19 +58,29 @@ pub(crate) enum Colours {
 impl Output {
     /// Looks at what standard output and standard error are.
     pub(crate) fn new(colours: Colours) -> Self {
-        let paint = |terminal: bool| match (terminal, colours) {
-            (true, Colours::OnTerminals) => Paint::Colour,
-            (false, _) | (true, Colours::Never) => Paint::Plain,
+        let look = |terminal: bool| match (terminal, colours) {
+            (true, Colours::OnTerminals) => (Audience::Person, Paint::Colour),
+            (true, Colours::Never) => (Audience::Person, Paint::Plain),
+            (false, _) => (Audience::Machine, Paint::Plain),
         };
         Self {
-            stdout: paint(io::stdout().is_terminal()),
-            stderr: paint(io::stderr().is_terminal()),
+            stdout: look(io::stdout().is_terminal()),
+            stderr: look(io::stderr().is_terminal()),
             broken: AtomicBool::new(false),
         }
     }
 
     /// How text on that stream may look.
     pub(crate) fn paint(&self, stream: Stream) -> Paint {
+        self.look(stream).1
+    }
+
+    /// Who reads that stream.
+    pub(crate) fn audience(&self, stream: Stream) -> Audience {
+        self.look(stream).0
+    }
+
+    fn look(&self, stream: Stream) -> (Audience, Paint) {
         match stream {
             Stream::Result => self.stdout,
             Stream::Progress => self.stderr,

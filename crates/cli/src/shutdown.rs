@@ -4,6 +4,14 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::failure::{Exit, Failure};
+
+/// The end of a command that was stopped before it had begun to serve.
+pub(crate) fn stopped_early(signal: &'static str) -> Exit {
+    tracing::warn!(signal, "stopped before anything was served");
+    Exit::Failed
+}
+
 /// SIGINT and SIGTERM, from the moment that this exists.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
@@ -13,10 +21,12 @@ pub(crate) struct StopSignals {
 
 impl StopSignals {
     /// Begins to listen: from here on the signals no longer kill the process.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let failed =
+            |error: io::Error| Failure::new("signals cannot be listened to").because(error);
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
         })
     }
 

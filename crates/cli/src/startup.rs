@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use farebox_chains::{
-    ChainReader, Facilitator, LocalFacilitator, NetworkConfig, RemoteConfig, RemoteFacilitator,
-    SetupError,
+    ChainReader, EvmAddress, Facilitator, LocalFacilitator, NetworkConfig, RemoteConfig,
+    RemoteFacilitator, SetupError,
 };
 use farebox_gateway::Route;
 use farebox_protocol::wire::{SupportedResponse, X402_VERSION};
@@ -14,7 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, FacilitatorPlan, LoadError, NetworkPlan, Purpose};
 use crate::failure::Failure;
-use crate::output::{Output, Stream};
+use crate::node::Node;
+use crate::output::{Audience, Output, Stream};
 
 /// Tasks of the process that end when it does.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,26 @@ pub(crate) fn load(
     }
 }
 
+/// Tells what is about to be served: a summary for a person, log lines for a log.
+pub(crate) fn announce(config: &Config, output: &Output) {
+    if output.audience(Stream::Progress) == Audience::Person {
+        output.progress(config::summary(config));
+        return;
+    }
+    let selling = config.selling.as_ref();
+    for route in selling.map(|it| it.gateway.routes.as_slice()).unwrap_or_default() {
+        let implied = selling.is_some_and(|it| it.is_implied(route));
+        tracing::info!(
+            route = route.name,
+            upstream = route.upstream.name,
+            price = %route.price,
+            settle = route.settle.as_str(),
+            implied,
+            "route"
+        );
+    }
+}
+
 /// Whoever verifies and settles, once everybody who has to be reached was reached and is who the
 /// configuration says.
 pub(crate) async fn facilitator(
@@ -69,6 +90,7 @@ pub(crate) async fn facilitator(
         FacilitatorPlan::InProcess(keys) => {
             let local = LocalFacilitator::new(chains, keys, tasks, stop).map_err(set_up)?;
             refuse_if_any(&local.check().await)?;
+            refuse_if_any(&without_gas(networks, &local.signers()).await?)?;
             Ok(Arc::new(local))
         }
         FacilitatorPlan::Remote { urls, timeout } => {
@@ -99,6 +121,33 @@ pub(crate) async fn facilitator(
 
 fn set_up(error: SetupError) -> Failure {
     Failure::new("the networks cannot be used").because(error)
+}
+
+/// Networks on which no settlement could be sent, because no signer could pay for its gas. A single
+/// signer without gas is only warned of: the others go on.
+async fn without_gas(
+    networks: &[NetworkPlan],
+    signers: &[EvmAddress],
+) -> Result<Vec<String>, Failure> {
+    let silent =
+        |error| Failure::new("the gas of the signers could not be asked for").because(error);
+    let mut dry = Vec::new();
+    for plan in networks {
+        let network = &plan.chain.network;
+        let node = Node::new(plan.chain.rpc.clone()).map_err(silent)?;
+        let mut empty = Vec::new();
+        for signer in signers {
+            if node.wei(*signer).await.map_err(silent)? == 0 {
+                tracing::warn!(%network, %signer, "this signer has no gas money");
+                empty.push(signer.to_string());
+            }
+        }
+        if empty.len() == signers.len() {
+            let empty = empty.join(", ");
+            dry.push(format!("{network}: no signer has money for gas; send some to {empty}"));
+        }
+    }
+    Ok(dry)
 }
 
 /// What is offered and nobody would settle.

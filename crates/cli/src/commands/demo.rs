@@ -1,9 +1,22 @@
 //! `farebox demo`: everything at once, on this machine, offline.
 
 use crate::args::{DemoArgs, Report as Format};
-use crate::demo::{Narrator, Place, Stage, play};
+use crate::demo::{Narrator, Place, Report, Stage, play};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Stream};
+use crate::shutdown::{StopSignals, stopped_early};
+
+/// Sets the stage, plays, and takes everything down again, whatever came of it.
+async fn perform(args: &DemoArgs, narrator: &Narrator<'_>) -> Result<Report, Failure> {
+    let stage = Stage::set(Place::make(args.data_dir.as_deref())?).await?;
+    for line in stage.introduction() {
+        narrator.say(&line);
+    }
+    let played = play(&stage, narrator).await;
+    let struck = stage.strike().await;
+    let report = played?;
+    struck.map(|()| report)
+}
 
 /// Plays the demo; fails if its sums are not equal.
 pub(crate) async fn run(args: &DemoArgs, output: &Output) -> Result<Exit, Failure> {
@@ -13,14 +26,12 @@ pub(crate) async fn run(args: &DemoArgs, output: &Output) -> Result<Exit, Failur
     };
     let narrator = Narrator::new(output, progress);
     narrator.say("setting the stage: a chain, a facilitator, a gateway, a model, an agent …");
-    let stage = Stage::set(Place::make(args.data_dir.as_deref())?).await?;
-    for line in stage.introduction() {
-        narrator.say(&line);
-    }
-    let played = play(&stage, &narrator).await;
-    let struck = stage.strike().await;
-    let report = played?;
-    struck?;
+    let mut signals = StopSignals::listen()?;
+    let report = tokio::select! {
+        report = perform(args, &narrator) => report?,
+        // What was temporary goes with the stage.
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     match args.report() {
         Format::Text => output.result(format!("\n{}", report.text(output.paint(Stream::Result)))),
         Format::Json => output.result(serde_json::to_string_pretty(&report).map_err(|error| {

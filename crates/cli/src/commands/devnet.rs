@@ -1,6 +1,6 @@
 //! `farebox devnet`: the dev chain alone, until it is stopped.
 
-use farebox_devnet::{Banner, Devnet, DevnetConfig, Mining};
+use farebox_devnet::{Devnet, DevnetConfig, Mining};
 
 use crate::args::DevnetArgs;
 use crate::failure::{Exit, Failure};
@@ -9,8 +9,7 @@ use crate::shutdown::StopSignals;
 
 /// Runs the chain and prints how to use it.
 pub(crate) async fn run(args: &DevnetArgs, output: &Output) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::listen()
-        .map_err(|error| Failure::new("signals cannot be listened to").because(error))?;
+    let mut signals = StopSignals::listen()?;
     let config = DevnetConfig {
         listen: args.listen,
         mining: args.block_time.map_or(Mining::Instant, Mining::Every),
@@ -21,8 +20,7 @@ pub(crate) async fn run(args: &DevnetArgs, output: &Output) -> Result<Exit, Fail
             .because(error)
             .help("choose another address with `--listen`, such as `--listen 127.0.0.1:0`")
     })?;
-    let banner = Banner { url: devnet.url(), chain_id: devnet.chain_id() };
-    output.result(banner);
+    output.result(devnet.banner());
     output.result("Stop it with Ctrl-C.");
     signals.next().await;
     devnet.shutdown().await;

@@ -5,23 +5,24 @@ use std::sync::Arc;
 use farebox_gateway::{FacilitatorServer, SystemClock};
 
 use crate::args::ServeArgs;
-use crate::config::{self, Purpose};
+use crate::config::Purpose;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::shutdown::StopSignals;
+use crate::shutdown::{StopSignals, stopped_early};
 use crate::startup::{self, Background};
 
 /// Starts it once every network was reached, then waits.
 pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::listen()
-        .map_err(|error| Failure::new("signals cannot be listened to").because(error))?;
+    let mut signals = StopSignals::listen()?;
     let Some(config) = startup::load(&args.config, Purpose::Facilitator, output)? else {
         return Ok(Exit::Failed);
     };
-    output.progress(config::summary(&config));
+    startup::announce(&config, output);
     let background = Background::default();
-    let facilitator =
-        startup::facilitator(config.facilitator, &config.networks, &[], &background).await?;
+    let facilitator = tokio::select! {
+        ready = startup::facilitator(config.facilitator, &config.networks, &[], &background) => ready?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     let server =
         FacilitatorServer::start(config.server.listen, facilitator, Arc::new(SystemClock)).await;
     let server = server.map_err(|error| {
@@ -32,13 +33,15 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     output.result(format!("farebox settles on http://{}", server.local_addr()));
     let signal = signals.next().await;
     tracing::info!(signal, "stopping: running requests are finished");
-    let exit = tokio::select! {
-        () = server.shutdown(config.drain) => Exit::Done,
+    let close = async {
+        server.shutdown(config.drain).await;
+        background.end().await;
+    };
+    tokio::select! {
+        () = close => Ok(Exit::Done),
         signal = signals.next() => {
             tracing::warn!(signal, "stopped at once; what was sent to the chain is on its way");
-            Exit::Failed
+            Ok(Exit::Failed)
         }
-    };
-    background.end().await;
-    Ok(exit)
+    }
 }

@@ -3,39 +3,63 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use farebox_gateway::{Entropy, Gateway, GatewayConfig, NoProbe, Parts, Running, SystemClock};
+use farebox_gateway::{
+    Entropy, Gateway, GatewayConfig, NoProbe, Parts, Running, StartError, SystemClock,
+};
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 
 use crate::args::ServeArgs;
-use crate::config::{self, Config, Purpose};
+use crate::config::{Config, Purpose};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::shutdown::StopSignals;
+use crate::shutdown::{StopSignals, stopped_early};
 use crate::startup::{self, Background};
 
 /// Starts everything in the order in which it can fail, then waits.
 pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::listen()
-        .map_err(|error| Failure::new("signals cannot be listened to").because(error))?;
+    let mut signals = StopSignals::listen()?;
     let Some(config) = startup::load(&args.config, Purpose::Serve, output)? else {
         return Ok(Exit::Failed);
     };
-    output.progress(config::summary(&config));
+    startup::announce(&config, output);
     let background = Background::default();
-    let (gateway, ledger) = start(config, &background).await?;
+    let (gateway, ledger) = tokio::select! {
+        started = start(config, &background) => started?,
+        signal = signals.next() => return Ok(stopped_early(signal)),
+    };
     output.result(format!("farebox sells on http://{}", gateway.local_addr()));
+    let exit = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping: running requests are finished");
+            Exit::Done
+        }
+        () = ledger.failed() => {
+            tracing::error!("the ledger cannot be written any more: stopping, to be started anew");
+            Exit::Failed
+        }
+    };
     tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "stopping: running requests are finished"),
-        () = ledger.failed() => tracing::error!("the ledger cannot be written any more; stopping"),
+        closed = close(gateway, background, &ledger) => closed.map(|()| exit),
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopped at once; the next start puts in order what was running");
+            Ok(Exit::Failed)
+        }
     }
-    let exit = stop(gateway, &mut signals).await;
+}
+
+/// Drains, then closes what the requests ran on.
+async fn close(
+    gateway: Running,
+    background: Background,
+    ledger: &SqliteLedger,
+) -> Result<(), Failure> {
+    gateway.shutdown().await;
     background.end().await;
-    match ledger.close().await {
-        Ok(()) => Ok(exit),
-        Err(error) => Err(Failure::new("the ledger was not closed cleanly")
+    ledger.close().await.map_err(|error| {
+        Failure::new("the ledger was not closed cleanly")
             .because(error)
-            .help("what was acknowledged is safe; the next start puts the rest in order")),
-    }
+            .help("what was acknowledged is safe; the next start puts the rest in order")
+    })
 }
 
 /// Opens the ledger, reaches the networks, and listens.
@@ -67,10 +91,22 @@ pub(crate) async fn start(
         probe: Arc::new(NoProbe),
         mounts: Vec::new(),
     };
-    let gateway = Gateway::start(selling.gateway, parts)
-        .await
-        .map_err(|error| Failure::new("the gateway did not start").because(error))?;
+    let gateway = Gateway::start(selling.gateway, parts).await.map_err(not_started)?;
     Ok((gateway, ledger))
+}
+
+fn not_started(error: StartError) -> Failure {
+    let help = match &error {
+        StartError::Listen { .. } => {
+            "check `listen` in [server], and that nothing else uses the port"
+        }
+        StartError::Ledger(_) => {
+            "keep the ledger's file, and look at it before anything is changed"
+        }
+        StartError::Tls(_) => "this is a defect of the build: report it, with the reason above",
+        StartError::Route(_) => "change the route in the configuration",
+    };
+    Failure::new("the gateway did not start").because(error).help(help)
 }
 
 /// With port 0 a free one is chosen here, because offers and receipts carry the address.
@@ -88,15 +124,4 @@ fn choose_port(gateway: &mut GatewayConfig) -> Result<(), Failure> {
         set.map_err(|()| Failure::new("the public address takes no port"))?;
     }
     Ok(())
-}
-
-/// Drains, unless a second signal asks for an end at once.
-async fn stop(gateway: Running, signals: &mut StopSignals) -> Exit {
-    tokio::select! {
-        () = gateway.shutdown() => Exit::Done,
-        signal = signals.next() => {
-            tracing::warn!(signal, "stopped at once; the next start puts in order what was running");
-            Exit::Failed
-        }
-    }
 }

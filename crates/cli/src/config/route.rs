@@ -141,6 +141,7 @@ impl Sale {
             problems.extend(price::check(value, price, format, span));
             let offers = offers.as_deref().unwrap_or_default();
             problems.extend(price::check_in_tokens(value, price, offers));
+            problems.extend(price::check_exposure(value, price, offers));
         }
         Self { format, price, offers }
     }

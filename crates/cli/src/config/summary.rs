@@ -66,7 +66,7 @@ fn routes(selling: &Selling) -> Table {
         ("settles", left),
     ]);
     for route in &selling.gateway.routes {
-        let implied = selling.implied.as_ref().is_some_and(|it| it.name == route.name);
+        let implied = selling.is_implied(route);
         table.row([
             if implied { format!("{} (implied)", route.name) } else { route.name.clone() },
             route.upstream.name.clone(),

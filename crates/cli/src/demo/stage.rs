@@ -142,7 +142,7 @@ impl Stage {
         let (gateway, ledger) = serve::start(loaded.config, &background).await?;
         Ok(Self {
             people,
-            chain: Chain::new(devnet.url(), token)?,
+            chain: Chain::new(&devnet.url(), token)?,
             ledger,
             agent: agent(payer)?,
             token,

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -76,12 +78,15 @@ fn devnet(directory: &Path) -> Server {
     Server::start(directory, &["devnet", "--listen", "127.0.0.1:0", "--block-time", "0.5"])
 }
 
+fn client() -> reqwest::Client {
+    // Another test of this process may have installed it before.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
 /// `GET` of an address.
 async fn get(url: String) -> reqwest::Response {
-    // Another test of this process may have installed it before.
-    let installed = rustls::crypto::ring::default_provider().install_default();
-    drop(installed);
-    reqwest::get(url).await.unwrap()
+    client().get(url).send().await.unwrap()
 }
 
 const SERVE: [&str; 3] = ["serve", "--config", "farebox.toml"];
@@ -187,4 +192,50 @@ async fn a_gateway_can_settle_through_a_facilitator() {
         refused.stderr
     );
     assert_eq!(facilitator.stop("-TERM").0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settler_without_gas_is_found_out_before_anything_is_sold() {
+    let directory = TempDir::new().unwrap();
+    let chain = devnet(directory.path());
+    let shop = shop(&chain.url);
+    let online = ["config", "check", "--online", "farebox.toml"];
+    assert_eq!(run(shop.path(), &online).code, 0, "with gas");
+
+    let account = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+    let poor = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": [account, "0x0"],
+    });
+    let answer = client().post(&chain.url).json(&poor).send().await.unwrap();
+    assert!(answer.status().is_success());
+    for arguments in [&online[..], &SERVE] {
+        let ran = run(shop.path(), arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}: {}", ran.stdout);
+        let expected = format!("no signer has money for gas; send some to {account}");
+        assert!(ran.stderr.contains(&expected), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+/// A node that takes the question and never answers must not keep anybody from stopping.
+#[test]
+fn a_start_that_hangs_can_be_stopped() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shop = shop(&format!("http://{}", silent.local_addr().unwrap()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_farebox"))
+        .args(SERVE)
+        .current_dir(shop.path())
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Asked: from here on it waits.
+    let asked = silent.accept().unwrap();
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("stopped before anything was served"), "{said}");
+    drop(asked);
 }

@@ -84,6 +84,25 @@ pub(super) fn check(
     })
 }
 
+/// A flat price above what one payer may have open could never be paid.
+pub(super) fn check_exposure(
+    value: &Value<'_>,
+    price: Price,
+    offers: &[OfferTemplate],
+) -> Option<Problem> {
+    let Price::PerRequest(usd) = price else { return None };
+    let too_small = |offer: &&OfferTemplate| {
+        let units = usd.rate(offer.token.decimals, 0).ok().map(|it| it.units().div_ceil(it.per()));
+        offer.exposure_limit.zip(units).is_some_and(|(limit, units)| limit.units() < units)
+    };
+    let offer = offers.iter().find(too_small)?;
+    Some(
+        Problem::error(value.span(), "nobody may ever owe this much")
+            .label(format!("above `exposure_limit` of {}", offer.network))
+            .help("raise the limit, or lower the price"),
+    )
+}
+
 /// The price must be writable in the token of every offer, and above zero.
 pub(super) fn check_in_tokens(
     value: &Value<'_>,
