@@ -52,11 +52,17 @@ impl TestChain {
 
 /// A facilitator on the chain at this URL, paying gas with the first dev account.
 pub(crate) fn facilitator(url: &str) -> LocalFacilitator {
+    facilitator_that_waits(url, Duration::from_secs(20))
+}
+
+/// The same, with another patience for settlements.
+pub(crate) fn facilitator_that_waits(url: &str, settle_wait: Duration) -> LocalFacilitator {
     let row = find_network(CHAIN).unwrap();
     let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), vec![url.parse().unwrap()]);
     let config = NetworkConfig {
         block_time: Duration::from_millis(200),
         gas_price_cap_wei: 1 << 50,
+        settle_wait,
         ..config
     };
     let signer = EvmKey::from_bytes(DEV_ACCOUNTS[0].private_key.0).unwrap();

@@ -103,7 +103,7 @@ async fn killed_while_a_json_answer_is_settled_in_the_background() {
 }
 
 /// Paid before the work, so whatever the crash cut off is owed back.
-const BEFORE: [Row; 9] = [
+const BEFORE: [Row; 10] = [
     ("decoded", Left::Nothing, Then::Unheard),
     ("verified", Left::Nothing, Then::Unheard),
     ("held", Left::Nothing, Then::Released),
@@ -113,6 +113,7 @@ const BEFORE: [Row; 9] = [
     ("serving", Left::Nothing, Then::Owed),
     ("upstream-answered", Left::Nothing, Then::Owed),
     ("first-byte", Left::Bytes, Then::Owed),
+    ("answered", Left::Bytes, Then::Owed),
 ];
 
 #[tokio::test]

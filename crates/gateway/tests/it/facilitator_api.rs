@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use farebox_devnet::DevnetConfig;
+use farebox_chains::LocalFacilitator;
+use farebox_devnet::{DevnetConfig, Mining};
 use farebox_gateway::{Clock, FacilitatorServer, SystemClock};
 use farebox_protocol::wire::{Object, PaymentRequirements};
 use farebox_protocol::{Amount, Timestamp};
@@ -14,7 +15,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::app::{PAY_TO, USDC};
-use crate::chain::{CHAIN, TestChain, facilitator, sign};
+use crate::chain::{CHAIN, TestChain, facilitator, facilitator_that_waits, sign};
 
 const UNITS: u128 = 100;
 
@@ -40,7 +41,12 @@ impl Service {
     }
 
     async fn with(chain: TestChain, clock: Arc<dyn Clock>) -> Self {
-        let facilitator = Arc::new(facilitator(&chain.devnet.url()));
+        let facilitator = facilitator(&chain.devnet.url());
+        Self::of(chain, facilitator, clock).await
+    }
+
+    async fn of(chain: TestChain, facilitator: LocalFacilitator, clock: Arc<dyn Clock>) -> Self {
+        let facilitator = Arc::new(facilitator);
         let address = "127.0.0.1:0".parse().unwrap();
         let server = FacilitatorServer::start(address, facilitator, clock).await.unwrap();
         let timeout = Duration::from_secs(30);
@@ -136,6 +142,59 @@ async fn a_good_payment_is_verified_and_settled_once_however_often_it_is_asked()
     assert!(used.body["invalidMessage"].is_string());
     assert_eq!(service.chain.tokens_of(PAY_TO).await, seller_had + UNITS);
     assert_eq!(service.chain.buyer_has().await, buyer_had - UNITS);
+}
+
+/// Servers send the same body once more when they read `settlement_pending`.
+#[tokio::test]
+async fn a_settlement_without_a_block_is_pending_and_the_same_body_finds_it() {
+    let config = DevnetConfig { mining: Mining::Manual, ..DevnetConfig::default() };
+    let chain = TestChain::with(config).await;
+    let impatient = facilitator_that_waits(&chain.devnet.url(), Duration::from_millis(300));
+    let service = Service::of(chain, impatient, Arc::new(SystemClock)).await;
+    let had = service.chain.buyer_has().await;
+    let body = service.body(7);
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let pending = service.post_json("/settle", &body).await;
+        assert_eq!(pending.status, 200, "{pending:?}");
+        assert_settle_shape(&pending.body);
+        assert_eq!(pending.body["success"], false);
+        assert_eq!(pending.body["errorReason"], "settlement_pending");
+        hashes.push(pending.body["transaction"].clone());
+    }
+    service.chain.devnet.mine();
+    let settled = service.post_json("/settle", &body).await;
+    assert_eq!(settled.body["success"], true, "{settled:?}");
+    hashes.push(settled.body["transaction"].clone());
+    assert!(hashes.iter().all(|it| *it == hashes[0] && *it != ""), "{hashes:?}");
+    assert_eq!(service.chain.buyer_has().await, had - UNITS);
+}
+
+/// Whoever asked may go; what was begun goes on and is found by the next one who asks.
+#[tokio::test]
+async fn a_settlement_does_not_end_with_its_connection() {
+    let config = DevnetConfig { mining: Mining::Manual, ..DevnetConfig::default() };
+    let service = Service::with(TestChain::with(config).await, Arc::new(SystemClock)).await;
+    let body = service.body(8);
+    let url = format!("http://{}/settle", service.server.local_addr());
+    let asking = service.http.post(url).body(body.to_string()).send();
+    let sent = async {
+        let pool = async || service.chain.rpc.call("txpool_status", json!([])).await.unwrap();
+        while pool().await["pending"] != "0x1" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = asking => panic!("settled without a block: {answer:?}"),
+        waited = tokio::time::timeout(Duration::from_secs(20), sent) => waited.unwrap(),
+    }
+    service.chain.devnet.mine();
+    let had = service.chain.buyer_has().await;
+    let settled = service.post_json("/settle", &body).await;
+    assert_eq!(settled.body["success"], true, "{settled:?}");
+    service.chain.devnet.mine();
+    assert_eq!(service.chain.buyer_has().await, had);
+    assert_eq!(had, crate::chain::FUNDS - UNITS);
 }
 
 /// A facilitator that was started anew knows nothing but the chain, and answers the same.
@@ -332,7 +391,7 @@ async fn a_chain_that_is_down_is_no_verdict() {
             assert_eq!(answer.body["success"], false);
             assert_eq!(answer.body["errorReason"], "unexpected_settle_error");
             assert_eq!(answer.body["transaction"], "");
-            assert_eq!(answer.body["payer"], buyer.address().to_lower_hex());
+            assert_eq!(answer.body["payer"], buyer.address().to_string());
         } else {
             assert_eq!(answer.body["isValid"], false);
             assert_eq!(answer.body["invalidReason"], "unexpected_verify_error");

@@ -267,6 +267,20 @@ async fn a_backlog_drains_with_at_most_sixty_four_under_way() {
     assert!(desk.facilitator.settles_by_payment().values().all(|it| *it == 1));
 }
 
+/// Nor does a request stand in the queue of what nobody waits for.
+#[tokio::test]
+async fn a_request_does_not_wait_behind_the_backlog() {
+    let gate = Arc::new(Gate::default());
+    let desk = Desk::start(&[Says::Waits(Arc::clone(&gate))], &[]);
+    join_all((0..100).map(|it| desk.capture(it, AnswerMark::Sent))).await;
+    desk.settler.kick();
+    gate.reached_by(64).await;
+    let (_id, waiting) = desk.withhold(1_000).await;
+    gate.reached_by(65).await;
+    gate.open();
+    assert_eq!(waiting.await.unwrap(), landed(1_000));
+}
+
 #[tokio::test]
 async fn two_settlers_never_settle_the_same_payment() {
     const PAYMENTS: u64 = 200;

@@ -39,7 +39,7 @@ async fn a_refused_settlement_is_a_402_without_a_byte_of_the_answer() {
         assert!(!told.success);
         assert_eq!(told.error_reason, Some(reason));
         assert_eq!(told.transaction, "");
-        assert_eq!(told.payer.unwrap(), app.buyer.address().to_lower_hex());
+        assert_eq!(told.payer.unwrap(), app.buyer.address().to_string());
         assert_eq!(answer.header("cache-control"), "private, no-store");
         assert!(!answer.required().accepts.is_empty());
         app.until_states(&["released"]).await;
