@@ -85,7 +85,7 @@ pub(crate) enum Command {
     /// Verify and settle x402 payments for any server.
     ///
     /// Serves POST /verify, POST /settle and GET /supported. A configuration with `listen` in
-    /// [server], a [network."…"] with `rpc`, and `signers` in [facilitator] is enough.
+    /// `[server]`, a `[network."…"]` with `rpc`, and `signers` in `[facilitator]` is enough.
     Facilitator(ServeArgs),
     /// Run an EVM chain in this process, for tests of code that pays or is paid.
     ///
@@ -108,8 +108,8 @@ pub(crate) enum Command {
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Keep the ledger in this directory (it is made if need be); without it the ledger is
-    /// temporary.
+    /// Keep the ledger and the configuration: each run in a new directory below this one, which is
+    /// made if need be. Without it they are temporary.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print the result as one JSON document on standard output, and progress on standard error.
