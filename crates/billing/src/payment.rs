@@ -205,14 +205,17 @@ impl Payment {
         }
     }
 
-    /// Whether it still ties up the payer's money: it counts against the exposure limit.
-    pub fn open_amount(&self) -> Amount {
+    /// What counts against the payer's exposure limit: what is served and not paid yet, and what was
+    /// served and never will be paid. Without the latter a payer who moves the money away in time
+    /// would be served up to the limit again and again (attacks A3, A6).
+    pub fn exposure(&self) -> Amount {
         match self {
             Self::Held { limit } | Self::Serving { limit, .. } => *limit,
             Self::Captured { charge }
             | Self::Settling { charge }
-            | Self::Unknown { charge, .. } => *charge,
-            Self::Settled { .. } | Self::Released { .. } | Self::Lost { .. } => Amount::ZERO,
+            | Self::Unknown { charge, .. }
+            | Self::Lost { charge, .. } => *charge,
+            Self::Settled { .. } | Self::Released { .. } => Amount::ZERO,
         }
     }
 }

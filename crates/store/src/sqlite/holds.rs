@@ -73,15 +73,15 @@ fn refusal(connection: &Connection, row: &Row, terms: &Terms) -> Done<Refusal> {
     Ok(Refusal::AlreadyUsed { same_request, payment })
 }
 
-/// Σ open of a payer in an asset; saturates, which no limit admits.
+/// Σ open and lost of a payer in an asset; saturates, which no limit admits.
 fn exposure(connection: &Connection, terms: &Terms) -> Done<Amount> {
     let mut statement = connection.prepare_cached(include_str!("sql/exposure.sql"))?;
     let network = terms.asset.network().as_str();
     let mut rows = statement.query(params![terms.payer, network, terms.asset.address()])?;
     let mut total = Amount::ZERO;
     while let Some(row) = rows.next()? {
-        let open = amount(row, "open_units")?.ok_or_else(|| bad("open_units"))?;
-        total = total.checked_add(open).unwrap_or(Amount::MAX);
+        let exposed = amount(row, "exposed_units")?.ok_or_else(|| bad("exposed_units"))?;
+        total = total.checked_add(exposed).unwrap_or(Amount::MAX);
     }
     Ok(total)
 }

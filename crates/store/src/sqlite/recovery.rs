@@ -13,7 +13,9 @@ use crate::sqlite::settlements;
 /// See [`crate::Ledger::recover`]. One commit: a crash in the middle leaves what was there before.
 pub(super) fn recover(connection: &Connection, now: Timestamp) -> Done<Recovered> {
     let mut recovered = Recovered::default();
-    for row in select(connection, "SELECT * FROM payments WHERE open_units IS NOT NULL")? {
+    let open = "SELECT * FROM payments
+                 WHERE state IN ('held', 'serving', 'captured', 'settling', 'unknown')";
+    for row in select(connection, open)? {
         recover_open(connection, row, &mut recovered, now)?;
     }
     let unanswered = "SELECT * FROM payments WHERE state = 'settled' AND answer_waits <> 'no'";

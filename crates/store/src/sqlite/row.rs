@@ -196,7 +196,7 @@ impl Row {
             ":answer": mark_name(self.answer),
             ":answer_waits": self.waits.as_str(),
             ":refund_owed": self.refund_owed,
-            ":open_units": columns.open,
+            ":exposed_units": columns.exposed,
             ":changed_at": millis(self.changed_at),
         })?;
         if changed == 1 {
@@ -273,31 +273,31 @@ struct Columns<'a> {
     charge: Option<[u8; 16]>,
     transaction: Option<&'a str>,
     reason: Option<&'a str>,
-    open: Option<[u8; 16]>,
+    exposed: Option<[u8; 16]>,
 }
 
 impl<'a> Columns<'a> {
     fn of(state: &'a Payment) -> Self {
         let none = Self::default();
-        let open = Some(state.open_amount().to_be_bytes());
+        let exposed = Some(state.exposure().to_be_bytes());
         match state {
-            Payment::Held { .. } => Self { open, ..none },
+            Payment::Held { .. } => Self { exposed, ..none },
             Payment::Serving { delivered, .. } => {
-                Self { delivered: Some(delivered.to_be_bytes()), open, ..none }
+                Self { delivered: Some(delivered.to_be_bytes()), exposed, ..none }
             }
             Payment::Captured { charge } | Payment::Settling { charge } => {
-                Self { charge: Some(charge.to_be_bytes()), open, ..none }
+                Self { charge: Some(charge.to_be_bytes()), exposed, ..none }
             }
             Payment::Unknown { charge, transaction } => {
                 let transaction = transaction.as_deref();
-                Self { charge: Some(charge.to_be_bytes()), transaction, open, ..none }
+                Self { charge: Some(charge.to_be_bytes()), transaction, exposed, ..none }
             }
             Payment::Settled { charge, transaction } => {
                 Self { charge: Some(charge.to_be_bytes()), transaction: Some(transaction), ..none }
             }
             Payment::Released { why } => Self { reason: Some(why.as_str()), ..none },
             Payment::Lost { charge, reason } => {
-                Self { charge: Some(charge.to_be_bytes()), reason: Some(reason), ..none }
+                Self { charge: Some(charge.to_be_bytes()), reason: Some(reason), exposed, ..none }
             }
         }
     }

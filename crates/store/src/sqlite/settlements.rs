@@ -1,10 +1,12 @@
 //! The second half of a payment's life: the queue of settlements and what becomes of them.
 
+use std::time::Duration;
+
 use farebox_billing::{Event, Payment, Release};
 use farebox_protocol::{PaymentId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::port::{AnswerMark, Job, Resolution};
+use crate::port::{AnswerMark, Job, Resolution, StoreError};
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::row::{Row, Waits, bad, count, existing, id, millis, stored, time, unsigned};
 
@@ -145,15 +147,34 @@ pub(super) fn lease(
         Some(id) => due_of(connection, id, now)?,
         None => due(connection, max, now)?,
     };
-    due.into_iter().take(max).map(|it| lease_one(connection, it, now)).collect()
+    let mut jobs = Vec::new();
+    for settlement in due.into_iter().take(max) {
+        let id = settlement.payment;
+        match lease_one(connection, settlement, now) {
+            Ok(job) => jobs.push(job),
+            // Refused before anything was written. One row that contradicts itself is for a person
+            // to look at and no reason to settle nothing.
+            Err(Fault::Store(error @ (StoreError::Corrupt(_) | StoreError::Illegal(_)))) => {
+                tracing::error!(payment.id = %id, %error, "settlement cannot be leased");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(jobs)
 }
+
+/// No pause between two tries is as long: what is due later was queued by a clock that has been set
+/// back since, and is due now.
+const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 fn due(connection: &Connection, max: usize, now: Timestamp) -> Done<Vec<Settlement>> {
     let mut statement = connection.prepare_cached(
-        "SELECT * FROM outbox WHERE status = 'queued' AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
+        "SELECT * FROM outbox WHERE status = 'queued' AND (due_at <= ?1 OR ?2 < due_at)
+          ORDER BY due_at LIMIT ?3",
     )?;
     let limit = i64::try_from(max).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![millis(now), limit], Settlement::read)?;
+    let far = millis(now.plus(PAUSE_MAX));
+    let rows = statement.query_map(params![millis(now), far, limit], Settlement::read)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

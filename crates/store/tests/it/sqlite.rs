@@ -4,14 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use farebox_billing::{Payment, Release};
 use farebox_store::{
     Admitted, AnswerMark, Ledger, OpenError, Refusal, Resolution, SettleMode, SqliteLedger,
     SqliteOptions, StoreError,
 };
 use rusqlite::Connection;
 
-use crate::support::{Place, ask, at, granted, hold, payment_id, serving, terms, units};
+use crate::support::{Place, ask, at, hold, payment_id, serving, terms, units};
 use crate::{contract, recovery};
 
 #[tokio::test]
@@ -131,50 +130,6 @@ async fn a_closed_ledger_has_written_everything_and_refuses_the_rest() {
     let stored = again.list(None, 1_000).await.unwrap();
     let others = stored.iter().filter(|it| it.terms.id != held.id());
     assert_eq!(others.count(), accepted);
-}
-
-#[tokio::test]
-async fn an_admission_that_nobody_waits_for_is_given_back() {
-    let place = Place::new();
-    let ledger = place.open();
-    let terms = terms(1, SettleMode::After);
-    ask_and_go(ledger.admit(ask(&terms, at(1_000)))).await;
-    let given_back = Payment::Released { why: Release::NothingOwed };
-    for _ in 0..10_000 {
-        let stored = ledger.lookup(terms.id).await.unwrap();
-        if stored.is_some_and(|it| it.state == given_back) {
-            drop(granted(ledger.admit(ask(&terms, at(1_001))).await.unwrap()));
-            return;
-        }
-    }
-    panic!("it is still held");
-}
-
-/// Asks, and goes away before the answer.
-async fn ask_and_go<F: Future>(asked: F) {
-    let mut asked = Box::pin(asked);
-    std::future::poll_fn(|context| {
-        assert!(asked.as_mut().poll(context).is_pending());
-        std::task::Poll::Ready(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_lease_that_nobody_waits_for_is_queued_again() {
-    let place = Place::new();
-    let ledger = place.open();
-    let held = serving(&ledger, 1, SettleMode::After).await;
-    drop(ledger.capture(held, units(60), AnswerMark::Leaving, at(2_000)).await.unwrap());
-    ask_and_go(ledger.lease_jobs(None, 1, at(2_000))).await;
-    for _ in 0..10_000 {
-        if let [job] = ledger.lease_jobs(None, 1, at(2_000)).await.unwrap().as_slice() {
-            assert_eq!((job.attempts, job.may_have_been_sent), (0, false));
-            assert!(ledger.check().await.unwrap().is_sound());
-            return;
-        }
-    }
-    panic!("it is still leased");
 }
 
 #[test]
@@ -329,8 +284,8 @@ async fn the_schema_refuses_a_bug() {
         "UPDATE payments SET answer = 'withheld' WHERE state = 'lost'",
         "UPDATE payments SET refund_owed = 'x' WHERE state = 'captured'",
         "UPDATE payments SET \"transaction\" = NULL WHERE state = 'settled'",
-        "UPDATE payments SET open_units = zeroblob(16) WHERE state = 'held'",
-        "UPDATE payments SET open_units = NULL WHERE state = 'captured'",
+        "UPDATE payments SET exposed_units = zeroblob(16) WHERE state = 'held'",
+        "UPDATE payments SET exposed_units = NULL WHERE state = 'captured'",
         "UPDATE outbox SET status = 'gone'",
         "INSERT INTO payments (id) VALUES (zeroblob(32))",
     ];
@@ -346,7 +301,7 @@ async fn the_check_finds_a_forgery() {
     let forgeries = [
         (
             "the row says",
-            "UPDATE payments SET charge = zeroblob(16), open_units = zeroblob(16)
+            "UPDATE payments SET charge = zeroblob(16), exposed_units = zeroblob(16)
                WHERE state = 'captured'",
         ),
         ("the row says", "UPDATE payments SET delivered = limit_units WHERE state = 'serving'"),
@@ -391,10 +346,14 @@ fn what_is_frequent_reads_an_index() {
     let raw = Connection::open(place.file()).unwrap();
     let plans = [
         (
-            "USING COVERING INDEX payments_open (payer=? AND network=? AND asset=?",
+            "USING COVERING INDEX payments_exposed (payer=? AND network=? AND asset=?",
             include_str!("../../src/sqlite/sql/exposure.sql"),
         ),
-        ("USING INDEX payments_open", "SELECT * FROM payments WHERE open_units IS NOT NULL"),
+        (
+            "USING INDEX payments_open",
+            "SELECT * FROM payments
+              WHERE state IN ('held', 'serving', 'captured', 'settling', 'unknown')",
+        ),
         (
             "USING INDEX payments_waiting",
             "SELECT * FROM payments WHERE state = 'settled' AND answer_waits <> 'no'",

@@ -27,12 +27,12 @@ CREATE TABLE payments (
     refund_owed   TEXT,
     admitted_at   INTEGER NOT NULL CHECK (0 <= admitted_at),
     changed_at    INTEGER NOT NULL CHECK (0 <= changed_at),
-    -- What it ties up of the payer's money; none once it is closed. A plain column and no generated
-    -- one, so that the index below answers alone; the CHECK keeps it true.
-    open_units    BLOB,
-    CHECK (open_units IS
+    -- What counts against the payer's exposure limit; none once it is paid or given back. A plain
+    -- column and no generated one, so that the index below answers alone; the CHECK keeps it true.
+    exposed_units BLOB,
+    CHECK (exposed_units IS
         CASE WHEN state IN ('held', 'serving') THEN limit_units
-             WHEN state IN ('captured', 'settling', 'unknown') THEN charge END),
+             WHEN state IN ('captured', 'settling', 'unknown', 'lost') THEN charge END),
     CHECK ((delivered IS NOT NULL) = (state = 'serving')),
     CHECK ((charge IS NOT NULL)
         = (state IN ('captured', 'settling', 'unknown', 'settled', 'lost'))),
@@ -48,9 +48,13 @@ CREATE TABLE payments (
     CHECK (refund_owed IS NULL OR state = 'settled')
 ) STRICT;
 
--- The exposure of a payer: a scan of what is open alone, whatever number of payments is closed.
-CREATE INDEX payments_open ON payments (payer, network, asset, open_units)
-    WHERE open_units IS NOT NULL;
+-- The exposure of a payer: a scan of what is open or lost, whatever number of payments is closed.
+CREATE INDEX payments_exposed ON payments (payer, network, asset, exposed_units)
+    WHERE exposed_units IS NOT NULL;
+
+-- What recovery looks at among the rest.
+CREATE INDEX payments_open ON payments (state)
+    WHERE state IN ('held', 'serving', 'captured', 'settling', 'unknown');
 
 -- What recovery looks at among the settled ones.
 CREATE INDEX payments_waiting ON payments (state) WHERE answer_waits <> 'no';

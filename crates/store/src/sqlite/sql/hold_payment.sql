@@ -1,6 +1,6 @@
 INSERT INTO payments (
     id, fingerprint, generation, network, asset, payer, limit_units, settle, state, answer,
-    answer_waits, admitted_at, changed_at, open_units)
+    answer_waits, admitted_at, changed_at, exposed_units)
 VALUES (
     :id, :fingerprint, :generation, :network, :asset, :payer, :limit_units, :settle, :state,
     :answer, :answer_waits, :admitted_at, :changed_at, :limit_units)
@@ -21,7 +21,7 @@ ON CONFLICT (id) DO UPDATE
        answer_waits = excluded.answer_waits,
        refund_owed = NULL,
        changed_at = excluded.changed_at,
-       open_units = excluded.open_units
+       exposed_units = excluded.exposed_units
  WHERE payments.state = 'released'
    AND payments.fingerprint = excluded.fingerprint
    AND payments.generation + 1 = excluded.generation

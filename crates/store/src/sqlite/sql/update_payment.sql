@@ -7,6 +7,6 @@ UPDATE payments
        answer = :answer,
        answer_waits = :answer_waits,
        refund_owed = :refund_owed,
-       open_units = :open_units,
+       exposed_units = :exposed_units,
        changed_at = :changed_at
  WHERE id = :id AND generation = :generation
