@@ -4,6 +4,7 @@
 //! The chain and the upstream live here and survive. Of each payment: it is charged whole if a byte
 //! may have left, not at all otherwise, and its payload buys one answer in all.
 
+mod crowd;
 mod process;
 mod purchase;
 mod world;
@@ -124,6 +125,14 @@ async fn killed_around_a_json_answer_that_was_paid_before() {
 #[tokio::test]
 async fn killed_around_a_stream_that_was_paid_before() {
     check(SettleMode::Before, Goods::Stream, &BEFORE).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_while_it_recovers() {
+    let mut world = World::start(SettleMode::After, Goods::Stream).await;
+    world.kill_again_and_again().await;
+    world.balances_agree().await;
+    world.end().await;
 }
 
 /// Leased, perhaps sent, and nothing had left: it is neither sent again nor given back as long as

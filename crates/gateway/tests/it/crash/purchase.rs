@@ -30,6 +30,7 @@ pub(crate) struct Purchase {
     http: reqwest::Client,
     body: String,
     payment: String,
+    pub(crate) goods: Goods,
     pub(crate) id: PaymentId,
     pub(crate) amount: Amount,
 }
@@ -75,7 +76,7 @@ impl Purchase {
         let scheme = find_scheme("exact", "eip155").unwrap();
         let id = scheme.identify(&payload, offer).unwrap().id;
         let payment = header::encode(&payload).unwrap();
-        Self { http, body, payment, id, amount: offer.amount }
+        Self { http, body, payment, goods, id, amount: offer.amount }
     }
 
     /// Sends it and reads what comes, as far as it comes.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use farebox_billing::Payment;
 use farebox_protocol::Amount;
 use farebox_store::{Ledger as _, SettleMode, SqliteLedger, SqliteOptions};
-use farebox_testkit::upstream::{FakeUpstream, Part, Script};
+use farebox_testkit::upstream::{FakeUpstream, Part, Received, Script};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::{Orders, Process, SETTLE_CALLED, ledger_path};
+use super::process::{Orders, Process, SETTLE_CALLED, SETTLE_RETURNED, ledger_path};
 use super::purchase::{Goods, Got, Purchase, first_byte, until_receipt};
 use super::{Left, Row, Then};
 use crate::app::PAY_TO;
@@ -22,7 +22,7 @@ const CHUNK: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"
 pub(crate) struct World {
     settle: SettleMode,
     goods: Goods,
-    chain: TestChain,
+    pub(super) chain: TestChain,
     upstream: FakeUpstream,
     /// One data directory for each row.
     ledgers: Vec<TempDir>,
@@ -40,14 +40,7 @@ struct Moved {
 impl World {
     pub(crate) async fn start(settle: SettleMode, goods: Goods) -> Self {
         let chain = TestChain::start().await;
-        let decide = move |_: &_| match goods {
-            Goods::Json => Script::json(COMPLETION),
-            Goods::Stream => {
-                let parts = [CHUNK, CHUNK, "data: [DONE]\n\n"];
-                Script::events(parts.map(Part::text).to_vec())
-            }
-        };
-        let upstream = FakeUpstream::start(decide).await.unwrap();
+        let upstream = FakeUpstream::start(answer).await.unwrap();
         let (pay_to_had, buyer_had) = (chain.tokens_of(PAY_TO).await, chain.buyer_has().await);
         Self { settle, goods, chain, upstream, ledgers: Vec::new(), pay_to_had, buyer_had }
     }
@@ -119,17 +112,46 @@ impl World {
         format!("{SETTLE_CALLED:<18} stays unknown until it has expired on chain, then released")
     }
 
-    /// Runs a gateway on a new ledger until it dies in the middle of a purchase.
-    async fn die_at(&mut self, place: &str, left: Left) -> (Orders, Arc<Purchase>, Got) {
+    /// Kills every gateway that tries to finish what the first one began: once before the
+    /// settlement is sent, once after.
+    pub(crate) async fn kill_again_and_again(&mut self) -> String {
+        let before = self.moved().await;
+        let (mut orders, purchase, _) = self.die_at("first-byte", Left::Bytes).await;
+        for place in [SETTLE_CALLED, SETTLE_RETURNED] {
+            orders.stop_at = Some(place.to_owned());
+            let mut process = Process::start(&orders).await;
+            assert_eq!(process.reached().await, place);
+            let again = purchase.send(&process.address).await;
+            assert_eq!(again.status, 409, "{again:?}");
+            process.kill().await;
+        }
+        orders.stop_at = None;
+        let process = Process::start(&orders).await;
+        self.come_to_rest(&purchase, &process.address, Then::Settled).await;
+        process.stop().await;
+        let moved = self.moved().await;
+        assert_eq!(moved.to_seller, before.to_seller + purchase.amount.units());
+        self.audit(&purchase, &orders, Then::Settled).await;
+        format!("first-byte, {SETTLE_CALLED}, {SETTLE_RETURNED}: settled once")
+    }
+
+    /// What a gateway on a new ledger is to do.
+    pub(super) fn orders(&mut self, stop_at: Option<&str>) -> Orders {
         let directory = tempfile::tempdir().unwrap();
         let orders = Orders {
             directory: directory.path().to_owned(),
             rpc: self.chain.devnet.url(),
             upstream: format!("http://{}", self.upstream.address()),
             settle: self.settle.as_str().to_owned(),
-            stop_at: Some(place.to_owned()),
+            stop_at: stop_at.map(str::to_owned),
         };
         self.ledgers.push(directory);
+        orders
+    }
+
+    /// Runs a gateway on a new ledger until it dies in the middle of a purchase.
+    async fn die_at(&mut self, place: &str, left: Left) -> (Orders, Arc<Purchase>, Got) {
+        let orders = self.orders(Some(place));
         let mut process = Process::start(&orders).await;
         let mut nonce = [0x5a; 32];
         nonce[0] = u8::try_from(self.ledgers.len()).unwrap();
@@ -187,7 +209,7 @@ impl World {
         for directory in &self.ledgers {
             let path = ledger_path(directory.path());
             let ledger = SqliteLedger::open(path, SqliteOptions::default()).unwrap();
-            let payments = ledger.list(None, 10).await.unwrap();
+            let payments = ledger.list(None, 100).await.unwrap();
             settled +=
                 payments.iter().filter_map(|it| charge(&it.state)).map(Amount::units).sum::<u128>();
             ledger.close().await.unwrap();
@@ -207,8 +229,18 @@ impl World {
     }
 }
 
+/// What the upstream says.
+fn answer(received: &Received) -> Script {
+    let asked: Value = serde_json::from_slice(&received.body).unwrap();
+    if asked["stream"] != true {
+        return Script::json(COMPLETION);
+    }
+    let parts = [CHUNK, CHUNK, "data: [DONE]\n\n"];
+    Script::events(parts.map(Part::text).to_vec())
+}
+
 /// What was paid on chain.
-fn charge(state: &Payment) -> Option<Amount> {
+pub(super) fn charge(state: &Payment) -> Option<Amount> {
     match state {
         Payment::Settled { charge, .. } => Some(*charge),
         Payment::Held { .. }
