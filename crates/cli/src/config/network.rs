@@ -17,7 +17,7 @@ use super::values::{self, Transport};
 
 /// How long an authorisation lives if nobody says otherwise: long enough for slow chains, and what
 /// the stock servers ask for.
-const MAX_TIMEOUT: Duration = Duration::from_mins(1);
+const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// One network of the file.
 #[derive(Clone, Debug)]
@@ -103,6 +103,21 @@ fn network(
     let exposure_limit =
         section.optional("exposure_limit", problems, |value| exposure_limit(value, decimals));
     let tuning = Tuning::read(&mut section, problems);
+    let seen = rpc.as_ref().is_some_and(|it| !it.is_empty());
+    if needs.rpc == Need::Optional
+        && needs.pay_to == Need::Required
+        && !seen
+        && exposure_limit.is_none()
+    {
+        problems.push(
+            Problem::error(value.key_span(), "nothing bounds what one payer may owe here")
+                .label("neither `rpc` nor `exposure_limit`")
+                .help(
+                    "give `rpc`, so that balances are seen, or `exposure_limit = \"5.00\"`, the most, \
+                     in dollars, that one payer may have open",
+                ),
+        );
+    }
     section.close(problems);
 
     let token = token?;

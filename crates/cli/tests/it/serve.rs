@@ -182,7 +182,12 @@ async fn a_gateway_can_settle_through_a_facilitator() {
 
     // One that does not settle what is offered is found out before anything is sold.
     let base = config.replace(local, &remote).replace("eip155:84532", "eip155:8453");
-    let base = base.replace(&format!("rpc = [\"{}\"]\n", chain.url), "");
+    let rpc = format!("rpc = [\"{}\"]\n", chain.url);
+    // Where nobody looks at balances, something else has to bound what one payer may owe (A5).
+    fs::write(&file, base.replace(&rpc, "")).unwrap();
+    let refused = run(shop.path(), &SERVE);
+    assert!(refused.stderr.contains("neither `rpc` nor `exposure_limit`"), "{}", refused.stderr);
+    let base = base.replace(&rpc, "exposure_limit = \"1.00\"\n");
     fs::write(&file, base).unwrap();
     let refused = run(shop.path(), &SERVE);
     assert_eq!(refused.code, 1);
