@@ -5,6 +5,7 @@
 //! Otherwise a client could show one limit here and another to the upstream. [`RequestFacts::enforce`]
 //! then writes the priced limits into the body that the upstream gets.
 
+mod json;
 mod members;
 mod openai_chat;
 mod strict;

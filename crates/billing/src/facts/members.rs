@@ -7,9 +7,11 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::json::Name;
+
 /// An object's members in their order.
 #[derive(Debug)]
-pub(super) struct Members<'a>(Vec<(String, Cow<'a, str>)>);
+pub(super) struct Members<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Members<'a> {
     /// Reads an object; every other value is an error.
@@ -19,7 +21,7 @@ impl<'a> Members<'a> {
 
     /// Every name with the text of its value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, text)| (name.as_str(), text.as_ref()))
+        self.0.iter().map(|(name, text)| (name.as_ref(), text.as_ref()))
     }
 
     /// The text of a value; `null` counts as absent.
@@ -32,7 +34,7 @@ impl<'a> Members<'a> {
         let text = Cow::Owned(text);
         match self.0.iter_mut().find(|(it, _)| it == name) {
             Some(member) => member.1 = text,
-            None => self.0.push((name.to_owned(), text)),
+            None => self.0.push((Cow::Owned(name.to_owned()), text)),
         }
     }
 
@@ -47,7 +49,7 @@ impl<'a> Members<'a> {
         for (index, (name, text)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             json.push_str(comma);
-            json.push_str(&serde_json::Value::from(name.as_str()).to_string());
+            json.push_str(&serde_json::Value::from(name.as_ref()).to_string());
             json.push(':');
             json.push_str(text);
         }
@@ -73,7 +75,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
-        while let Some((name, value)) = members.next_entry::<String, &'de RawValue>()? {
+        while let Some((Name(name), value)) = members.next_entry::<Name<'de>, &'de RawValue>()? {
             all.push((name, Cow::Borrowed(value.get())));
         }
         Ok(Members(all))

@@ -2,9 +2,12 @@
 
 mod prompt;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::json::{for_each_item, for_each_member, kind, string};
 use super::members::Members;
 use super::{
     AnswerKind, BadBody, Ceiling, OutputLimit, Pointer, RequestFacts, UsageBounds, UsageEvent,
@@ -24,10 +27,13 @@ const GOVERNED: &[&str] = &[
     "tools",
     "functions",
     "modalities",
+    "service_tier",
+    "min_tokens",
 ];
 
-/// Fields that make the upstream spend what no limit of ours bounds, or that override the limits
-/// that are set, each with what to use instead. `null` and `false` are let through.
+/// Fields that make the upstream spend what no limit of ours bounds, that override the limits that
+/// are set, or that have the work done by another than was priced, each with what to use instead.
+/// `null` and `false` are let through.
 const UNPRICED: &[(&str, &str)] = &[
     ("n_predict", "the limit in `max_tokens`"),
     ("num_predict", "the limit in `max_tokens`"),
@@ -45,16 +51,42 @@ const UNPRICED: &[(&str, &str)] = &[
     ("plugins", "no plugins"),
     ("models", "one model in `model`"),
     ("chat_template", "the server's own chat template"),
+    ("min_new_tokens", "the limit in `max_tokens`"),
+    ("provider", "the provider that was priced"),
+    ("route", "the provider that was priced"),
+    ("transforms", "no transforms"),
+    ("fallbacks", "one model in `model`"),
+    ("preset", "one model in `model`"),
+    ("api_base", "the server that was priced"),
+    ("base_url", "the server that was priced"),
+    ("api_key", "the server's own key"),
+    ("search_parameters", "no web search"),
+    ("enable_search", "no web search"),
+    ("web_search", "no web search"),
+    ("data_sources", "no data sources"),
+    ("speed", "the usual speed"),
 ];
 
+/// Service tiers that never cost more than what a request gets that names none.
+const SERVICE_TIERS: &[&str] = &["default", "flex"];
+/// The tier that leaves the choice to the account: on some it is dearer. It is taken out on the way,
+/// so that such a request gets what one gets that names none.
+const SERVICE_TIER_AUTO: &str = "auto";
+
 const TEXT_ALONE: &str = "text alone";
+
+/// The longest name of ours has 21 letters, each of which has a spelling of at most three bytes.
+const FOLDED_BYTES_MAX: usize = 64;
 
 /// Reads the facts.
 pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = members(body)?;
-    refuse_misspelt(members.iter().map(|(name, _)| name), GOVERNED, &Pointer::default())?;
+    members
+        .iter()
+        .try_for_each(|(name, _)| refuse_misspelt(name, GOVERNED, &Pointer::default()))?;
     refuse_unpriced(&members)?;
+    service_tier(&members)?;
     let (choices, per_choice) = limits(&members, ceiling)?;
     let prompt = prompt::read(&members)?;
     let answer = answer(&members)?;
@@ -84,7 +116,8 @@ pub(super) fn enforce(
         facts.bounds.map_or(ceiling.max_output_tokens, |it| it.output_tokens_per_choice);
     let limited = set_limit(&mut members, per_choice, ceiling.output_limit);
     let metered = ask_for_usage(&mut members, facts.answer)?;
-    if limited == Edit::None && metered == Edit::None {
+    let tiered = take_out_auto_tier(&mut members)?;
+    if [limited, metered, tiered].iter().all(|it| *it == Edit::None) {
         return Ok(body.clone());
     }
     Ok(Bytes::from(members.write()))
@@ -123,6 +156,16 @@ fn ask_for_usage(members: &mut Members<'_>, answer: AnswerKind) -> Result<Edit, 
     Ok(Edit::Made)
 }
 
+fn take_out_auto_tier(members: &mut Members<'_>) -> Result<Edit, BadBody> {
+    match service_tier(members)? {
+        ServiceTier::Plain => Ok(Edit::None),
+        ServiceTier::Auto => {
+            members.remove("service_tier");
+            Ok(Edit::Made)
+        }
+    }
+}
+
 fn members(body: &[u8]) -> Result<Members<'_>, BadBody> {
     Members::read(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
@@ -134,68 +177,100 @@ fn members(body: &[u8]) -> Result<Members<'_>, BadBody> {
     })
 }
 
-fn value(members: &Members<'_>, name: &str) -> Result<Option<Value>, BadBody> {
-    members.get(name).map(serde_json::from_str).transpose().map_err(BadBody::NotJson)
-}
-
 fn model(members: &Members<'_>) -> Result<Option<String>, BadBody> {
-    match value(members, "model")? {
-        None => Ok(None),
-        Some(Value::String(model)) => Ok(Some(model)),
-        Some(other) => Err(Pointer::default().name("model").unexpected("a string", kind(&other))),
-    }
+    let Some(text) = members.get("model") else { return Ok(None) };
+    let wrong = || Pointer::default().name("model").unexpected("a string", kind(text));
+    string(text).map(|it| Some(it.into_owned())).ok_or_else(wrong)
 }
 
 fn answer(members: &Members<'_>) -> Result<AnswerKind, BadBody> {
-    match value(members, "stream")? {
-        None | Some(Value::Bool(false)) => Ok(AnswerKind::Whole),
-        Some(Value::Bool(true)) => Ok(AnswerKind::Stream),
+    match members.get("stream") {
+        None | Some("false") => Ok(AnswerKind::Whole),
+        Some("true") => Ok(AnswerKind::Stream),
         Some(other) => {
-            Err(Pointer::default().name("stream").unexpected("true or false", kind(&other)))
+            Err(Pointer::default().name("stream").unexpected("true or false", kind(other)))
         }
     }
 }
 
 fn usage_event(members: &Members<'_>) -> Result<UsageEvent, BadBody> {
     let at = Pointer::default().name("stream_options");
-    let options = match value(members, "stream_options")? {
-        None => return Ok(UsageEvent::Hidden),
-        Some(Value::Object(options)) => options,
-        Some(other) => return Err(at.unexpected("an object", kind(&other))),
-    };
-    refuse_misspelt(options.keys().map(String::as_str), &["include_usage"], &at)?;
-    match options.get("include_usage") {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(UsageEvent::Hidden),
-        Some(Value::Bool(true)) => Ok(UsageEvent::Shown),
-        Some(other) => Err(at.name("include_usage").unexpected("true or false", kind(other))),
+    let Some(options) = members.get("stream_options") else { return Ok(UsageEvent::Hidden) };
+    if !options.starts_with('{') {
+        return Err(at.unexpected("an object", kind(options)));
+    }
+    let mut event = UsageEvent::Hidden;
+    for_each_member(options, |name, value| {
+        refuse_misspelt(name, &["include_usage"], &at)?;
+        match (name, value) {
+            ("include_usage", "true") => event = UsageEvent::Shown,
+            ("include_usage", "null" | "false") => {}
+            ("include_usage", _) => {
+                return Err(at.name(name).unexpected("true or false", kind(value)));
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(event)
+}
+
+/// Which tier a request names.
+enum ServiceTier {
+    /// None, or one of [`SERVICE_TIERS`].
+    Plain,
+    /// [`SERVICE_TIER_AUTO`].
+    Auto,
+}
+
+fn service_tier(members: &Members<'_>) -> Result<ServiceTier, BadBody> {
+    let Some(text) = members.get("service_tier") else { return Ok(ServiceTier::Plain) };
+    match string(text).as_deref() {
+        Some(SERVICE_TIER_AUTO) => Ok(ServiceTier::Auto),
+        Some(tier) if SERVICE_TIERS.contains(&tier) => Ok(ServiceTier::Plain),
+        Some(_) | None => {
+            Err(Pointer::default().name("service_tier").unpriced("`auto`, `default` or `flex`"))
+        }
     }
 }
 
 /// The number of choices, and the most tokens of each.
 fn limits(members: &Members<'_>, ceiling: &Ceiling) -> Result<(u64, u64), BadBody> {
-    let choices = count(members, "n")?.unwrap_or(1);
+    let choices = count(members, "n", 1)?.unwrap_or(1);
     if ceiling.max_choices < choices {
         let expected = format!("at most {} choices", ceiling.max_choices);
         return Err(Pointer::default().name("n").unexpected(expected, choices));
     }
     let asked = [
-        count(members, OutputLimit::MaxTokens.as_str())?,
-        count(members, OutputLimit::MaxCompletionTokens.as_str())?,
+        count(members, OutputLimit::MaxTokens.as_str(), 1)?,
+        count(members, OutputLimit::MaxCompletionTokens.as_str(), 1)?,
     ];
     let least = asked.into_iter().flatten().min().unwrap_or(ceiling.max_output_tokens);
-    Ok((choices, least.min(ceiling.max_output_tokens)))
+    let per_choice = least.min(ceiling.max_output_tokens);
+    // Some servers obey it before the limit.
+    let forced = count(members, "min_tokens", 0)?.unwrap_or(0);
+    if per_choice < forced {
+        let expected = format!("at most {per_choice} tokens");
+        return Err(Pointer::default().name("min_tokens").unexpected(expected, forced));
+    }
+    Ok((choices, per_choice))
 }
 
-/// A whole number of at least one.
-fn count(members: &Members<'_>, name: &str) -> Result<Option<u64>, BadBody> {
-    let Some(value) = value(members, name)? else { return Ok(None) };
-    match value.as_u64() {
-        Some(count) if 1 <= count => Ok(Some(count)),
-        _ => {
-            let found = if value.is_number() { value.to_string() } else { kind(&value).to_owned() };
-            Err(Pointer::default().name(name).unexpected("a whole number of at least 1", found))
+/// A whole number of at least `least`.
+fn count(members: &Members<'_>, name: &str, least: u64) -> Result<Option<u64>, BadBody> {
+    let Some(text) = members.get(name) else { return Ok(None) };
+    let found = match kind(text) {
+        "a number" => {
+            let number: Value = serde_json::from_str(text).map_err(BadBody::NotJson)?;
+            match number.as_u64() {
+                Some(count) if least <= count => return Ok(Some(count)),
+                _ => number.to_string(),
+            }
         }
-    }
+        other => other.to_owned(),
+    };
+    let expected = format_args!("a whole number of at least {least}");
+    Err(Pointer::default().name(name).unexpected(expected, found))
 }
 
 fn refuse_unpriced(members: &Members<'_>) -> Result<(), BadBody> {
@@ -208,44 +283,31 @@ fn refuse_unpriced(members: &Members<'_>) -> Result<(), BadBody> {
             return Err(Pointer::default().name(name).unpriced(expected));
         }
     }
-    let modalities = value(members, "modalities")?;
-    let text_alone = modalities.is_none_or(|it| {
-        it.as_array().is_some_and(|all| all.iter().all(|it| it.as_str() == Some("text")))
-    });
-    if text_alone {
-        Ok(())
-    } else {
-        Err(Pointer::default().name("modalities").unpriced(TEXT_ALONE))
+    let Some(modalities) = members.get("modalities") else { return Ok(()) };
+    let unpriced = || Pointer::default().name("modalities").unpriced(TEXT_ALONE);
+    if !modalities.starts_with('[') {
+        return Err(unpriced());
     }
+    for_each_item(modalities, |_, it| match string(it).as_deref() {
+        Some("text") => Ok(()),
+        Some(_) | None => Err(unpriced()),
+    })
 }
 
 /// Refuses a name that a reader which ignores case would take for a governed one.
-fn refuse_misspelt<'a>(
-    names: impl Iterator<Item = &'a str>,
-    governed: &[&str],
-    at: &Pointer,
-) -> Result<(), BadBody> {
-    for name in names {
-        if !governed.contains(&name) && governed.contains(&fold(name).as_str()) {
-            return Err(at.name(name).ambiguous());
-        }
+fn refuse_misspelt(name: &str, governed: &[&str], at: &Pointer) -> Result<(), BadBody> {
+    if !governed.contains(&name) && governed.contains(&fold(name).as_ref()) {
+        return Err(at.name(name).ambiguous());
     }
     Ok(())
 }
 
 /// Simple case folding: also the long s and the Kelvin sign, which Unicode folds to `s` and `k`.
-fn fold(name: &str) -> String {
-    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
-}
-
-/// What a value is, without saying what it says.
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// What is too long for any known name is not folded, as that may be the whole body.
+fn fold(name: &str) -> Cow<'_, str> {
+    let plain = name.bytes().all(|it| it.is_ascii() && !it.is_ascii_uppercase());
+    if FOLDED_BYTES_MAX < name.len() || plain {
+        return Cow::Borrowed(name);
     }
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }

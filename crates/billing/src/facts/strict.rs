@@ -1,29 +1,46 @@
-//! JSON in which no object has a name twice.
+//! JSON in which no object has a name twice, and that is of a bounded number of values.
 //!
 //! RFC 8259 §4 leaves open what a doubled name means: some readers take the first, some the last.
-//! The price must not depend on it, so such a document is refused, at every depth.
+//! The price must not depend on it, so such a document is refused, at every depth. Nobody has paid
+//! yet when this is read: the names of the objects that are open are all that is kept, and the bound
+//! on values bounds the time as well (attack A32).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use super::json::Name;
 use super::{BadBody, Pointer};
 
+/// The most values of a document, those within others included. A request of ten thousand messages
+/// has some fifty thousand.
+const VALUES_MAX: u32 = 250_000;
+/// The most names of one object: more than any JSON schema or bias has, and quickly compared.
+const NAMES_MAX: usize = 10_000;
 /// Objects up to this many names are searched in a row; larger ones get a hash set.
 const LINEAR_NAMES_MAX: usize = 16;
 
 /// Checks a whole document. Nesting is bounded by `serde_json` (128 levels).
 pub(super) fn check(body: &[u8]) -> Result<(), BadBody> {
-    let mut doubled = None;
+    let mut state = State { refused: None, values_left: VALUES_MAX, names: Vec::new() };
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let walk = Walk { pointer: &Trail::Root, doubled: &mut doubled };
+    let walk = Walk { pointer: &Trail::Root, state: &mut state };
     let outcome = walk.deserialize(&mut reader).and_then(|()| reader.end());
-    match (doubled, outcome) {
-        (Some(pointer), _) => Err(pointer.ambiguous()),
+    match (state.refused, outcome) {
+        (Some(error), _) => Err(error),
         (None, Err(error)) => Err(BadBody::NotJson(error)),
         (None, Ok(())) => Ok(()),
     }
+}
+
+/// What the readers of all values share.
+struct State<'de> {
+    refused: Option<BadBody>,
+    values_left: u32,
+    /// The names of all open objects, the innermost last: of each the first few.
+    names: Vec<Cow<'de, str>>,
 }
 
 /// The way to the value being read; becomes a [`Pointer`] only when something is wrong.
@@ -44,20 +61,26 @@ impl Trail<'_> {
 }
 
 /// Reads one value and keeps nothing of it.
-struct Walk<'a> {
+struct Walk<'a, 'de> {
     pointer: &'a Trail<'a>,
-    doubled: &'a mut Option<Pointer>,
+    state: &'a mut State<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Some(left) = self.state.values_left.checked_sub(1) else {
+            let most = format_args!("at most {VALUES_MAX} values in all");
+            self.state.refused = Some(self.pointer.pointer().unexpected(most, "more"));
+            return Err(D::Error::custom("too many values"));
+        };
+        self.state.values_left = left;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
+impl<'de> Visitor<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +114,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         for index in 0_usize.. {
             let pointer = &Trail::Index(self.pointer, index);
-            let walk = Walk { pointer, doubled: &mut *self.doubled };
+            let walk = Walk { pointer, state: &mut *self.state };
             if items.next_element_seed(walk)?.is_none() {
                 break;
             }
@@ -100,35 +123,47 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let mut names = Names::default();
-        while let Some(name) = members.next_key::<String>()? {
+        let mut names = Names { first: self.state.names.len(), many: HashSet::new() };
+        while let Some(Name(name)) = members.next_key::<Name<'de>>()? {
             let pointer = &Trail::Name(self.pointer, &name);
-            if names.contains(&name) {
-                *self.doubled = Some(pointer.pointer());
+            if names.contains(&name, self.state) {
+                self.state.refused = Some(pointer.pointer().ambiguous());
                 return Err(A::Error::custom("a name occurs twice"));
             }
-            members.next_value_seed(Walk { pointer, doubled: &mut *self.doubled })?;
-            names.insert(name);
+            if NAMES_MAX <= names.count(self.state) {
+                let most = format_args!("at most {NAMES_MAX} names in one object");
+                self.state.refused = Some(self.pointer.pointer().unexpected(most, "more"));
+                return Err(A::Error::custom("too many names"));
+            }
+            members.next_value_seed(Walk { pointer, state: &mut *self.state })?;
+            names.insert(name, self.state);
         }
+        self.state.names.truncate(names.first);
         Ok(())
     }
 }
 
 /// The names seen in one object.
-#[derive(Default)]
-struct Names {
-    few: Vec<String>,
-    many: HashSet<String>,
+struct Names<'de> {
+    /// Where they begin in [`State::names`].
+    first: usize,
+    /// Those that are more than a few.
+    many: HashSet<Cow<'de, str>>,
 }
 
-impl Names {
-    fn contains(&self, name: &str) -> bool {
-        self.few.iter().any(|it| it == name) || self.many.contains(name)
+impl<'de> Names<'de> {
+    fn contains(&self, name: &str, state: &State<'de>) -> bool {
+        let few = state.names.get(self.first..).unwrap_or_default();
+        few.iter().any(|it| it == name) || self.many.contains(name)
     }
 
-    fn insert(&mut self, name: String) {
-        if self.few.len() < LINEAR_NAMES_MAX {
-            self.few.push(name);
+    fn count(&self, state: &State<'de>) -> usize {
+        state.names.len().saturating_sub(self.first).saturating_add(self.many.len())
+    }
+
+    fn insert(&mut self, name: Cow<'de, str>, state: &mut State<'de>) {
+        if state.names.len().saturating_sub(self.first) < LINEAR_NAMES_MAX {
+            state.names.push(name);
         } else {
             self.many.insert(name);
         }

@@ -94,6 +94,9 @@ fn wrong_types_are_told_with_their_place() {
         (&with(r#""model":7"#), "/model", "a string", "a number"),
         (&with(r#""n":9"#), "/n", "at most 8 choices", "9"),
         (&with(r#""tools":{}"#), "/tools", "an array of tools", "an object"),
+        (&with(r#""min_tokens":4097"#), "/min_tokens", "at most 4096 tokens", "4097"),
+        (&with(r#""min_tokens":11,"max_tokens":10"#), "/min_tokens", "at most 10 tokens", "11"),
+        (&with(r#""min_tokens":"1""#), "/min_tokens", "a whole number of at least 0", "a string"),
     ];
     for (body, pointer, expected, found) in cases {
         let error = read(body).unwrap_err();
@@ -106,6 +109,50 @@ fn wrong_types_are_told_with_their_place() {
             assert_eq!(error.expected(), "a whole number of at least 1", "{bad}");
         }
     }
+}
+
+/// Each is far under the size that a gateway takes, and would be dear to keep in memory.
+#[test]
+fn a32_a_body_of_very_many_values_is_refused_by_their_number() {
+    let million = |it: &str| vec![it; 1_000_000].join(",");
+    let values = "at most 250000 values in all";
+    let names = |count: usize| {
+        let names: Vec<_> = (0..count).map(|it| format!("\"{it}\":1")).collect();
+        format!(r#""x":{{{}}}"#, names.join(","))
+    };
+    let cases = [
+        (format!(r#"{{"messages":[{}]}}"#, million("{}")), "/messages/249998", values),
+        (with(&format!(r#""x":[{}]"#, million("0"))), "/x/249997", values),
+        (with(&format!(r#""tools":[{}]"#, million("{}"))), "/tools/249997", values),
+        (
+            format!(r#"{{"messages":[{}]}}"#, vec!["{}"; 10_001].join(",")),
+            "/messages",
+            "at most 10000 messages",
+        ),
+        (with(&names(10_001)), "/x", "at most 10000 names in one object"),
+        (
+            with(&format!(r#""y":[{{}},{{{}}}]"#, names(10_001))),
+            "/y/1/x",
+            "at most 10000 names in one object",
+        ),
+    ];
+    for (body, pointer, expected) in cases {
+        let error = read(&body).unwrap_err();
+        assert_eq!((error.pointer(), error.expected()), (pointer, expected));
+        assert_eq!(error.found(), "more");
+    }
+    let most = format!(r#"{{"messages":[{}]}}"#, vec![r#"{"content":"a"}"#; 10_000].join(","));
+    check(&most, |it| it.prompt_bytes, 10_000);
+    assert!(read(&with(&names(10_000))).is_ok());
+}
+
+#[test]
+fn a_number_counts_as_long_as_a_template_may_write_it() {
+    let bytes = |it: &RequestFacts| it.prompt_bytes;
+    check(r#"{"messages":[{"x":12}]}"#, bytes, 2);
+    check(r#"{"messages":[{"x":1e15}]}"#, |it| 18 <= it.prompt_bytes, true);
+    check(r#"{"messages":[{"x":[1E-5,2]}]}"#, |it| 18 <= it.prompt_bytes, true);
+    check(&with(r#""x":[1e15]"#), |it| 18 <= it.prompt_bytes, true);
 }
 
 #[test]
@@ -149,6 +196,8 @@ fn a_name_that_another_reader_takes_for_ours_is_refused() {
         &with(r#""MAX_COMPLETION_TOKENS":9"#),
         &with(r#""N":9"#),
         &with(r#""stream_options":{"Include_Usage":false}"#),
+        &with(r#""Service_Tier":"default""#),
+        &with(r#""Min_Tokens":1"#),
         r#"{"messages":[{"Content":"x"}]}"#,
         &kelvin,
         &long_s,
@@ -178,13 +227,34 @@ fn what_no_limit_bounds_is_refused() {
         (with(r#""tools":[{"type":"web_search"}]"#), "/tools/0/type"),
         (with(r#""tools":[{"google_search":{}}]"#), "/tools/0/type"),
         (with(r#""models":["expensive"]"#), "/models"),
+        (with(r#""service_tier":"priority""#), "/service_tier"),
+        (with(r#""service_tier":"scale""#), "/service_tier"),
+        (with(r#""service_tier":7"#), "/service_tier"),
+        (with(r#""provider":{"order":["dearest"]}"#), "/provider"),
+        (with(r#""route":"fallback""#), "/route"),
+        (with(r#""transforms":["middle-out"]"#), "/transforms"),
+        (with(r#""plugins":[{"id":"web"}]"#), "/plugins"),
+        (with(r#""fallbacks":["dearer"]"#), "/fallbacks"),
+        (with(r#""enable_search":true"#), "/enable_search"),
+        (with(r#""search_parameters":{"mode":"on"}"#), "/search_parameters"),
+        (with(r#""api_base":"https://x""#), "/api_base"),
+        (with(r#""min_new_tokens":100000"#), "/min_new_tokens"),
     ];
     for (body, pointer) in cases {
         let error = read(&body).unwrap_err();
         assert!(matches!(error, BadBody::Unpriced { .. }), "{body}: {error}");
         assert_eq!(error.pointer(), pointer);
     }
-    for fine in [r#""modalities":["text"]"#, r#""audio":null"#, r#""use_beam_search":false"#] {
+    for fine in [
+        r#""modalities":["text"]"#,
+        r#""audio":null"#,
+        r#""use_beam_search":false"#,
+        r#""service_tier":null"#,
+        r#""service_tier":"default""#,
+        r#""service_tier":"flex""#,
+        r#""service_tier":"auto""#,
+        r#""min_tokens":100,"max_tokens":100"#,
+    ] {
         assert!(read(&with(fine)).is_ok(), "{fine}");
     }
 }
@@ -197,6 +267,7 @@ fn a30_no_text_of_the_request_is_in_an_error() {
         r#"{"messages":[{"content":{"a":"canary"}}]}"#,
         r#"{"messages":[{"content":"canary]}"#,
         r#"{"messages":[],"model":["canary"],"n":"canary"}"#,
+        r#"{"messages":[],"service_tier":"canary"}"#,
     ] {
         let error = read(body).unwrap_err();
         let all = format!("{error} {error:?} {} {}", error.found(), error.expected());
@@ -223,6 +294,7 @@ fn the_upstream_gets_the_priced_limits() {
         r#" { "messages" : [ ] , "max_tokens" : 100 } "#,
         r#"{"max_tokens":7,"messages":[],"max_completion_tokens":null}"#,
         r#"{"messages":[],"max_tokens":1,"stream":true,"stream_options":{"include_usage":true}}"#,
+        r#"{"messages":[],"max_tokens":1,"service_tier":"flex"}"#,
     ] {
         check_enforced(old, unchanged, unchanged);
     }
@@ -241,6 +313,11 @@ fn the_upstream_gets_the_priced_limits() {
         OutputLimit::MaxCompletionTokens,
         r#"{"max_tokens":9,"messages":[],"max_completion_tokens":200}"#,
         r#"{"messages":[],"max_completion_tokens":9}"#,
+    );
+    check_enforced(
+        old,
+        r#"{"messages":[],"service_tier":"auto","max_tokens":5}"#,
+        r#"{"messages":[],"max_tokens":5}"#,
     );
     check_enforced(
         old,
