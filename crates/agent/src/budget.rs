@@ -1,8 +1,8 @@
 //! What may still be spent: a cap per payment and one in total, counted when something is signed.
 //!
 //! A signature that has left this machine is money, whatever its receiver says of it. So an amount
-//! is reserved before it is signed and leaves the budget again only when it certainly cannot be
-//! charged: because it was never sent, or because its receiver disclaimed it *and* it has expired.
+//! is reserved before it is signed and leaves the budget again only because it was never sent, or
+//! where the [policy](crate::Disclaimers) trusts a receiver that disclaims it, once it has expired.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -74,7 +74,7 @@ pub struct ExceedsReservation {
 pub struct Standing {
     /// What was charged.
     pub spent: Usd,
-    /// What is signed for and may yet be charged, or whose outcome is unknown.
+    /// What is signed for and may yet be charged, or may have been without our knowing.
     pub reserved: Usd,
     /// What may still be signed for.
     pub left: Usd,
@@ -85,6 +85,8 @@ pub struct Standing {
 pub struct Budget {
     limits: Limits,
     spent: Usd,
+    /// Reserved for good.
+    kept: Usd,
     open: BTreeMap<u64, Open>,
     next: u64,
 }
@@ -92,14 +94,14 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     amount: Usd,
-    /// Disclaimed by its receiver: cannot be charged from here on.
+    /// Disclaimed by a receiver that is trusted: cannot be charged from here on.
     lapses_at: Option<Timestamp>,
 }
 
 impl Budget {
     /// A budget of which nothing is spent.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, spent: Usd::ZERO, open: BTreeMap::new(), next: 0 }
+        Self { limits, spent: Usd::ZERO, kept: Usd::ZERO, open: BTreeMap::new(), next: 0 }
     }
 
     /// Sets `amount` aside, or says which cap it breaks.
@@ -139,8 +141,14 @@ impl Budget {
         self.open.remove(&reservation.number);
     }
 
-    /// Gives back at `expiry` what its receiver says was not charged: until then the signature
-    /// is good for a charge all the same.
+    /// Leaves it reserved for good: nobody here can tell whether it was charged.
+    pub fn keep(&mut self, reservation: Reservation) {
+        self.open.remove(&reservation.number);
+        self.kept = self.kept.saturating_add(reservation.amount);
+    }
+
+    /// Gives back at `expiry` what its receiver says was not charged and is trusted in: until then
+    /// the signature is good for a charge all the same.
     pub fn release_at(&mut self, reservation: Reservation, expiry: Timestamp) {
         if let Some(open) = self.open.get_mut(&reservation.number) {
             open.lapses_at = Some(expiry);
@@ -149,7 +157,7 @@ impl Budget {
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        let reserved = self.open.values().fold(Usd::ZERO, |sum, it| sum.saturating_add(it.amount));
+        let reserved = self.open.values().fold(self.kept, |sum, it| sum.saturating_add(it.amount));
         let taken = self.spent.saturating_add(reserved);
         Standing { spent: self.spent, reserved, left: self.limits.total.saturating_sub(taken) }
     }
@@ -178,6 +186,11 @@ impl SharedBudget {
     /// [`Budget::release`].
     pub fn release(&self, reservation: Reservation) {
         self.lock().release(reservation);
+    }
+
+    /// [`Budget::keep`].
+    pub fn keep(&self, reservation: Reservation) {
+        self.lock().keep(reservation);
     }
 
     /// [`Budget::release_at`].

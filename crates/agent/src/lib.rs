@@ -33,7 +33,7 @@ pub use crate::error::{PayError, Refusals};
 pub use crate::middleware::PayingMiddleware;
 pub use crate::offer::{BadRecipient, Offer, Refusal};
 pub use crate::payment::{Doubt, Outcome, Payment, Proof, SignError, Terms};
-pub use crate::policy::{PlainHttp, Policy, Retry, known_tokens};
+pub use crate::policy::{Disclaimers, PlainHttp, Policy, Retry, known_tokens};
 pub use crate::proof::BadProof;
 pub use crate::usd::{BadUsd, Usd};
 pub use crate::wallet::{Wallet, WalletError};

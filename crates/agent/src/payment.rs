@@ -77,8 +77,9 @@ pub enum Outcome {
     /// Answered, and no receipt yet: it comes inside the stream, or at the receipt's address. The
     /// budget counts the whole amount as spent.
     Accepted,
-    /// The seller says that nothing was charged and that nothing will be. The budget counts the
-    /// amount until the signature expires, because until then it could be charged all the same.
+    /// The seller says that nothing was charged and that nothing will be. That is its word, not a
+    /// proof, so the budget goes on counting the amount as reserved: for good, or under
+    /// [`Disclaimers::Trust`](crate::Disclaimers) until the signature expires.
     NotCharged {
         /// The seller's reason.
         reason: String,

@@ -17,6 +17,23 @@ pub enum PlainHttp {
     Allowed,
 }
 
+/// What a seller's word counts for that it did not charge a payment it was sent.
+///
+/// Only the chain knows, and this agent does not ask it. A seller that answers `success: false`, or
+/// whose receipt says *released*, may have settled at once all the same; that the signature expires
+/// later proves only that it cannot be charged from then on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disclaimers {
+    /// Nothing: what was signed and sent stays reserved for as long as the agent runs. No seller can
+    /// draw more out of the budget than it has, whatever it says. An honest seller whose upstream
+    /// fails uses up budget as well.
+    #[default]
+    Distrust,
+    /// The amount is free again once the signature has expired. For sellers that are known: one that
+    /// lies is paid, over time, without regard to the total.
+    Trust,
+}
+
 /// How the same payment is sent again while its outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -50,6 +67,8 @@ pub struct Policy {
     pub plain_http: PlainHttp,
     /// Sending again.
     pub retry: Retry,
+    /// Whether sellers are believed that they charged nothing.
+    pub disclaimers: Disclaimers,
 }
 
 impl Policy {
@@ -58,7 +77,7 @@ impl Policy {
     /// The longest validity unless the policy says otherwise.
     pub const VALIDITY_MAX: Duration = Duration::from_mins(10);
 
-    /// USDC on every network of the built-in table, within `limits`.
+    /// USDC on every network of the built-in table, within `limits`, whatever sellers say.
     pub fn new(limits: Limits) -> Self {
         Self {
             tokens: known_tokens(),
@@ -66,6 +85,7 @@ impl Policy {
             validity_max: Self::VALIDITY_MAX,
             plain_http: PlainHttp::LoopbackOnly,
             retry: Retry::STANDARD,
+            disclaimers: Disclaimers::Distrust,
         }
     }
 }

@@ -45,6 +45,17 @@ fn a_dropped_reservation_stays_reserved() {
 }
 
 #[test]
+fn what_is_kept_is_reserved_for_good() {
+    let mut budget = Budget::new(limits(10, 20));
+    let reservation = budget.reserve(usd(10), at(0)).unwrap();
+    budget.keep(reservation);
+    let standing = Standing { spent: usd(0), reserved: usd(10), left: usd(10) };
+    assert_eq!(budget.standing(), standing);
+    drop(budget.reserve(usd(10), at(u64::MAX)).unwrap());
+    assert!(budget.reserve(usd(1), at(u64::MAX)).is_err());
+}
+
+#[test]
 fn what_was_disclaimed_counts_until_it_expires() {
     let mut budget = Budget::new(limits(10, 10));
     let reservation = budget.reserve(usd(10), at(0)).unwrap();
@@ -102,6 +113,7 @@ enum Step {
     Release(usize),
     Disclaim(usize, u64),
     Forget(usize),
+    Keep(usize),
     Wait(u64),
 }
 
@@ -112,6 +124,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), 0_u64..50).prop_map(|(which, span)| Step::Disclaim(which, span)),
         1 => any::<usize>().prop_map(Step::Forget),
+        1 => any::<usize>().prop_map(Step::Keep),
         1 => (0_u64..50).prop_map(Step::Wait),
     ]
 }
@@ -179,6 +192,10 @@ impl Model {
                 budget.release_at(reservation, at(until));
             }
             Step::Forget(which) => drop(self.pick(which)),
+            Step::Keep(which) => {
+                let Some((reservation, _)) = self.pick(which) else { return };
+                budget.keep(reservation);
+            }
             Step::Wait(span) => self.clock = self.clock.checked_add(span).unwrap(),
         }
     }

@@ -13,6 +13,7 @@ use crate::budget::Reservation;
 use crate::entropy::jittered;
 use crate::error::PayError;
 use crate::payment::{Doubt, Outcome, Payment, Proof, Signed, StreamReceipt};
+use crate::policy::Disclaimers;
 use crate::proof::check_receipt;
 use crate::stream::{is_event_stream, watch};
 use crate::transport::{Arrived, SendError, Transport};
@@ -164,11 +165,16 @@ impl Purse {
                 "accepted"
             }
             Outcome::NotCharged { .. } => {
-                self.budget.release_at(reservation, terms.valid_before);
+                match self.policy.disclaimers {
+                    Disclaimers::Trust => self.budget.release_at(reservation, terms.valid_before),
+                    Disclaimers::Distrust => self.budget.keep(reservation),
+                }
                 "not_charged"
             }
-            // Dropped, which keeps it reserved for good.
-            Outcome::Unknown { .. } => "unknown",
+            Outcome::Unknown { .. } => {
+                self.budget.keep(reservation);
+                "unknown"
+            }
         };
         tracing::info!(
             payment.id = %terms.id,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_agent::{Clock, Limits, PayError, PayingMiddleware, Payment, Policy, Usd};
+use farebox_agent::{
+    Clock, Disclaimers, Limits, PayError, PayingClient, PayingMiddleware, Payment, Policy, Usd,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -13,10 +15,9 @@ use crate::tools::{
     TestClock, assert_one_payment, books, client, ending, http, policy, post, wallet,
 };
 
-/// Five cents are denied, one after the other; a denial frees nothing while its signature could
-/// still be charged.
-#[tokio::test]
-async fn a21_denying_every_payment_draws_no_signature_past_the_budget() {
+/// Five cents are denied, one after the other, then the signatures expire. Returns the books before
+/// and after one more purchase, and how that ended.
+async fn after_denials(disclaimers: Disclaimers) -> ((u128, u128), String, (u128, u128)) {
     let denial = || {
         let header = required(&[offer()], "insufficient_funds");
         Line::Answer(Answer::new(402).header("PAYMENT-REQUIRED", header))
@@ -24,17 +25,34 @@ async fn a21_denying_every_payment_draws_no_signature_past_the_budget() {
     let script = (0..6).flat_map(|_| [demand(&[offer()]), denial()]).collect();
     let seller = Seller::start(script).await;
     let clock = TestClock::new();
-    let client = client(&clock);
+    let policy = Policy { disclaimers, ..policy() };
+    let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+    let client = PayingClient::new(http(), wallet(), policy).unwrap().with_clock(shared);
     for _ in 0..5 {
         let ending = ending(&post(&client, &seller.url()).await);
         assert_eq!(ending, "402 not charged: insufficient_funds");
     }
-    assert_eq!(books(&client), (0, 50_000));
+    let before = books(&client);
     assert!(ending(&post(&client, &seller.url()).await).contains("over the $0.000000 left"));
     clock.advance(Duration::from_secs(61));
     let seller = Seller::start(vec![demand(&[offer()]), honest()]).await;
-    assert_eq!(ending(&post(&client, &seller.url()).await), "200 paid 10000");
-    assert_eq!(books(&client), (10_000, 0));
+    let ending = ending(&post(&client, &seller.url()).await);
+    (before, ending, books(&client))
+}
+
+/// A seller can settle at once and deny it: that the signature has expired says nothing of before.
+#[tokio::test]
+async fn a21_a27_a_denial_frees_nothing_even_after_it_expired() {
+    let (before, ending, after) = after_denials(Disclaimers::Distrust).await;
+    assert_eq!((before, after), ((0, 50_000), (0, 50_000)));
+    assert!(ending.contains("over the $0.000000 left"), "{ending}");
+}
+
+#[tokio::test]
+async fn a21_a_denial_that_is_trusted_frees_nothing_while_it_can_be_charged() {
+    let (before, ending, after) = after_denials(Disclaimers::Trust).await;
+    assert_eq!((before, after), ((0, 50_000), (10_000, 0)));
+    assert_eq!(ending, "200 paid 10000");
 }
 
 #[tokio::test]
@@ -78,8 +96,7 @@ async fn a21_500_parallel_calls_on_a_dollar() {
     let seller = Arc::new(Seller::start(vending()).await);
     let usd = |text: &str| text.parse::<Usd>().unwrap();
     let limits = Limits { per_payment: usd("0.01"), total: usd("1") };
-    let client =
-        farebox_agent::PayingClient::new(http(), wallet(), Policy { limits, ..policy() }).unwrap();
+    let client = PayingClient::new(http(), wallet(), Policy { limits, ..policy() }).unwrap();
     let mut calls = JoinSet::new();
     for _ in 0..500 {
         let (client, url) = (client.clone(), seller.url());
