@@ -24,7 +24,8 @@ fn impatient(settle: SettleMode) -> Setup {
 #[tokio::test]
 async fn a3_a_refused_settlement_lets_no_byte_out() {
     for settle in [SettleMode::After, SettleMode::Before] {
-        let app = TestApp::start(impatient(settle), |_| Script::json(SECRET)).await;
+        let setup = Setup { settle, ..Setup::default() };
+        let app = TestApp::start(setup, |_| Script::json(SECRET)).await;
         app.facilitator.on_settle(OnSettle::Reject(Reason::InvalidExactEvmInsufficientBalance));
         let answer = app.buy("GET", "/premium/a", "", 1).await;
         answer.assert_problem(402, "payment_required");

@@ -77,7 +77,7 @@ async fn a_refused_settlement_of_a_stream_is_booked_as_lost() {
 #[tokio::test]
 async fn a_settlement_that_takes_too_long_is_pending_and_owed_back_when_it_lands() {
     for settle in [SettleMode::After, SettleMode::Before] {
-        let app = start(setup(settle, Duration::from_millis(100))).await;
+        let app = start(setup(settle, Duration::from_secs(1))).await;
         let gate = Arc::new(Gate::default());
         app.facilitator.on_settle(OnSettle::Wait(Arc::clone(&gate)));
         let payment = app.quote("GET", "/premium/a", "", 1).await;
@@ -112,7 +112,7 @@ async fn until_owed(app: &TestApp, path: &str) {
 
 #[tokio::test]
 async fn a_settlement_that_was_never_sent_is_given_back_after_the_wait() {
-    let app = start(setup(SettleMode::After, Duration::from_millis(100))).await;
+    let app = start(setup(SettleMode::After, Duration::from_secs(1))).await;
     app.facilitator.on_settle(OnSettle::NotSent);
     let payment = app.quote("GET", "/premium/a", "", 1).await;
     let answer = app.pay("GET", "/premium/a", "", &payment).await;
