@@ -6,6 +6,7 @@
 
 mod delivery;
 mod preview;
+mod receipt_url;
 
 use std::sync::Arc;
 

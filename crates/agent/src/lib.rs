@@ -15,6 +15,7 @@ mod offer;
 mod payment;
 mod policy;
 mod proof;
+mod reshape;
 mod stream;
 mod transport;
 mod usd;

@@ -48,7 +48,8 @@ pub struct Payment {
     pub terms: Terms,
     /// What became of it, when the answer's head was there.
     pub outcome: Outcome,
-    /// Where the seller shows its receipt, if it said so or is known to have one.
+    /// Where the seller shows its receipt, if it said so or is known to have one; always at the
+    /// seller's own origin.
     pub receipt_url: Option<Url>,
     pub(crate) stream_receipt: StreamReceipt,
 }

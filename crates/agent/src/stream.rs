@@ -5,10 +5,11 @@ use farebox_billing::Receipt;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
-use reqwest::{Body, Response, ResponseBuilderExt as _};
+use reqwest::{Body, Response};
 
 use crate::payment::{StreamReceipt, Terms};
 use crate::proof::{BadProof, check_receipt};
+use crate::reshape::{apart, together};
 
 /// How the comment begins.
 const MARK: &[u8] = b": farebox-receipt ";
@@ -70,8 +71,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// The same answer, with an eye on its stream. Frames, trailers and back-pressure stay as they are.
 pub(crate) fn watch(response: Response, terms: &Terms, receipt: &StreamReceipt) -> Response {
-    let url = response.url().clone();
-    let (parts, body) = http::Response::<Body>::from(response).into_parts();
+    let (url, parts, body) = apart(response);
     let (terms, receipt, mut scanner) = (terms.clone(), receipt.clone(), Scanner::default());
     let body = body.map_frame(move |frame| {
         if let Some(json) = frame.data_ref().and_then(|data| scanner.push(data)) {
@@ -80,14 +80,7 @@ pub(crate) fn watch(response: Response, terms: &Terms, receipt: &StreamReceipt) 
         }
         frame
     });
-    // Builds from good parts only, so it cannot fail; the parts then replace what it made.
-    let built = http::Response::builder().url(url).body(Body::wrap(body));
-    let Ok(mut built) = built else { return Response::from(http::Response::new(Body::default())) };
-    *built.status_mut() = parts.status;
-    *built.version_mut() = parts.version;
-    *built.headers_mut() = parts.headers;
-    built.extensions_mut().extend(parts.extensions);
-    Response::from(built)
+    together(url, parts, Body::wrap(body))
 }
 
 fn read(json: &[u8], terms: &Terms) -> Result<Receipt, BadProof> {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use farebox_billing::Receipt;
 use farebox_protocol::header::PAYMENT_SIGNATURE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response};
 use url::Url;
 
-use super::{PaidResponse, Purse};
+use super::{PaidResponse, Purse, receipt_url};
 use crate::budget::Reservation;
 use crate::entropy::jittered;
 use crate::error::PayError;
@@ -22,9 +22,6 @@ use crate::verdict::{Verdict, judge, says_used};
 
 /// The longest receipt that is read.
 const RECEIPT_BYTES_MAX: usize = 64 * 1024;
-
-/// The header in which a Farebox gateway says where the receipt is.
-const FAREBOX_RECEIPT: &str = "farebox-receipt";
 
 /// How the sending ended.
 enum Ending {
@@ -50,20 +47,19 @@ impl Purse {
                 Err(PayError::NotSent(error.source))
             }
             Ending::Failed { error, before: Arrived::Perhaps } => {
-                let known = self.look_up(transport, &url, &signed).await;
+                let receipt_url = receipt_url::derived(&url, &signed);
+                let known = self.look_up(transport, receipt_url.as_ref(), &signed).await;
                 let outcome = known.unwrap_or(Outcome::Unknown { why: Doubt::Silence });
-                let receipt_url = receipt_url(&url, &signed);
                 let payment = Box::new(self.book(outcome, receipt_url, signed, reservation));
                 Err(PayError::NoAnswer { payment, source: error.source })
             }
             Ending::Answered { response, verdict, before } => {
                 let mut outcome = outcome_of(verdict, before, response.status());
+                let (response, receipt_url) = receipt_url::of_answer(&url, response, &signed).await;
                 if matches!(outcome, Outcome::Unknown { .. }) {
-                    let known = self.look_up(transport, &url, &signed).await;
+                    let known = self.look_up(transport, receipt_url.as_ref(), &signed).await;
                     outcome = known.unwrap_or(outcome);
                 }
-                let receipt_url =
-                    named_receipt(&url, response.headers()).or_else(|| receipt_url(&url, &signed));
                 let payment = self.book(outcome, receipt_url, signed, reservation);
                 Ok(answered(response, payment))
             }
@@ -115,15 +111,14 @@ impl Purse {
         }
     }
 
-    /// What the seller's receipt says, where the seller is a Farebox gateway. The address is made
-    /// from the one that was asked for, never taken from an answer (attack A24).
+    /// What the seller's receipt says, where the seller is a Farebox gateway.
     async fn look_up(
         &self,
         transport: &mut dyn Transport,
-        url: &Url,
+        receipt_url: Option<&Url>,
         signed: &Signed,
     ) -> Option<Outcome> {
-        let mut request = Request::new(Method::GET, receipt_url(url, signed)?);
+        let mut request = Request::new(Method::GET, receipt_url?.clone());
         *request.timeout_mut() = Some(Duration::from_secs(10));
         let json_only = HeaderValue::from_static("application/json");
         request.headers_mut().insert(http::header::ACCEPT, json_only);
@@ -193,18 +188,6 @@ impl Purse {
             tracing::error!(%error, "a charge over its reservation was not booked");
         }
     }
-}
-
-/// Where the seller says that the receipt is; only for people to look at.
-fn named_receipt(url: &Url, headers: &HeaderMap) -> Option<Url> {
-    let named = url.join(headers.get(FAREBOX_RECEIPT)?.to_str().ok()?).ok()?;
-    matches!(named.scheme(), "http" | "https").then_some(named)
-}
-
-/// Where a Farebox gateway shows the receipt.
-fn receipt_url(url: &Url, signed: &Signed) -> Option<Url> {
-    let path = format!("/v1/receipts/{}", signed.terms.id);
-    if signed.quoted { url.join(&path).ok() } else { None }
 }
 
 fn outcome_of(verdict: Verdict, before: Arrived, status: StatusCode) -> Outcome {

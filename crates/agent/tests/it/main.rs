@@ -8,6 +8,8 @@ mod money;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod seller;
 #[cfg(test)]
 mod streams;
