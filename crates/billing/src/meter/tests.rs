@@ -1,5 +1,7 @@
 //! Streams and answers, cut everywhere.
 
+mod garbage;
+
 use super::*;
 use crate::facts::{UsageBounds, UsageEvent};
 
