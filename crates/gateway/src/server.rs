@@ -5,6 +5,7 @@ mod connection;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farebox_chains::Facilitator;
 use farebox_store::{Ledger, StoreError};
@@ -19,6 +20,11 @@ use crate::config::GatewayConfig;
 use crate::entropy::Entropy;
 use crate::probe::Probe;
 use crate::routes::RouteError;
+
+/// How soon a drain looks whether the worker has started what is due; doubles while it has not.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// The longest such pause.
+const DRAIN_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// What a gateway is built from.
 #[derive(Debug)]
@@ -70,7 +76,7 @@ pub struct Running {
     address: SocketAddr,
     app: Arc<App>,
     lives: Lives,
-    _guards: [DropGuard; 3],
+    _guards: [DropGuard; 4],
 }
 
 /// What keeps parts of the gateway alive, outermost first.
@@ -108,7 +114,8 @@ impl Gateway {
         lives.workers.spawn(Arc::clone(&app.settler).run(lives.retire.clone()));
         lives.connections.spawn(accept(listener, Arc::clone(&app), lives.clone()));
         tracing::info!(%address, routes = app.routes.len(), "gateway listens");
-        let guards = [&lives.stop, &lives.abort, &lives.retire].map(|it| it.clone().drop_guard());
+        let guards = [&app.draining, &lives.stop, &lives.abort, &lives.retire]
+            .map(|it| it.clone().drop_guard());
         Ok(Running { address, app, lives, _guards: guards })
     }
 }
@@ -143,6 +150,7 @@ async fn drain(app: &App, lives: &Lives) {
     lives.connections.close();
     lives.connections.wait().await;
     app.payments.close();
+    let mut pause = DRAIN_POLL;
     loop {
         app.payments.wait().await;
         match app.settler.is_at_rest().await {
@@ -153,8 +161,10 @@ async fn drain(app: &App, lives: &Lives) {
                 return;
             }
         }
-        // The worker leases on its own task; soon it has started something.
-        app.clock.sleep_until(app.clock.now().plus(std::time::Duration::from_millis(5))).await;
+        // The worker leases on its own task; soon it has started something, unless it cannot lease.
+        app.clock.sleep_until(app.clock.now().plus(pause)).await;
+        let idle = app.payments.is_empty();
+        pause = if idle { pause.saturating_mul(2).min(DRAIN_POLL_MAX) } else { DRAIN_POLL };
     }
 }
 
@@ -181,7 +191,7 @@ async fn accept(listener: TcpListener, app: Arc<App>, lives: Lives) {
             Some((Err(error), _)) => {
                 // Out of descriptors, mostly: connections that end give some back.
                 tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             None => return,
         }

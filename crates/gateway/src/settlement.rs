@@ -12,7 +12,7 @@ use farebox_protocol::wire::X402_VERSION;
 use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,12 @@ const EXPIRY_MARGIN: Duration = Duration::from_mins(2);
 const ABANDONED: &str = "settlement_abandoned";
 /// How long the worker rests when the ledger cannot be read.
 const LEDGER_REST: Duration = Duration::from_secs(1);
+/// The first pause before an outcome is recorded again; doubles.
+const RECORD_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const RECORD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Tries to record an outcome once the settler stops.
+const RECORD_TRIES: u32 = 6;
 
 /// What a request is told of its own settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,8 @@ pub struct Settler {
     /// Held by the worker from a lease until its tasks have begun.
     leasing: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
+    /// Cancelled when the worker has ended.
+    retired: CancellationToken,
     waiting: Mutex<HashMap<PaymentId, oneshot::Sender<Settled>>>,
 }
 
@@ -124,6 +132,7 @@ impl Settler {
             wake: Notify::new(),
             leasing: tokio::sync::Mutex::default(),
             tasks,
+            retired: CancellationToken::new(),
             waiting: Mutex::default(),
         })
     }
@@ -145,8 +154,9 @@ impl Settler {
     async fn start_one(self: &Arc<Self>, id: PaymentId) {
         match self.ledger.lease_jobs(Some(id), 1, self.clock.now()).await {
             Ok(jobs) => {
+                // Whoever waits has been admitted already and does not queue for a place again.
                 for job in jobs {
-                    self.start(job);
+                    self.start(job, None);
                 }
             }
             Err(error) => {
@@ -157,6 +167,7 @@ impl Settler {
 
     /// The worker: settles whatever is due until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let _retired = self.retired.clone().drop_guard();
         while !stop.is_cancelled() {
             let rest = self.start_due_jobs().await;
             tokio::select! {
@@ -181,10 +192,11 @@ impl Settler {
     /// Starts as many due settlements as there are free slots; returns when to look again.
     async fn start_due_jobs(self: &Arc<Self>) -> Timestamp {
         let now = self.clock.now();
+        // Only the worker takes slots, so what is free stays free.
         let free = self.slots.available_permits();
         let leasing = self.leasing.lock().await;
         let started = match self.ledger.lease_jobs(None, free, now).await {
-            Ok(jobs) => jobs.into_iter().map(|job| self.start(job)).count(),
+            Ok(jobs) => jobs.into_iter().map(|job| self.start(job, self.slot())).count(),
             Err(error) => {
                 tracing::warn!(%error, "due settlements could not be read");
                 return now.plus(LEDGER_REST);
@@ -204,10 +216,12 @@ impl Settler {
         }
     }
 
-    fn start(self: &Arc<Self>, job: Job) {
+    fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    fn start(self: &Arc<Self>, job: Job, slot: Option<OwnedSemaphorePermit>) {
         let settler = Arc::clone(self);
-        // A request's own settlement does not wait for a slot; the queue's were counted above.
-        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
         self.tasks.spawn(async move {
             settler.finish(job).await;
             drop(slot);
@@ -219,7 +233,8 @@ impl Settler {
         let id = job.terms.id;
         let resolution = self.attempt(&job).await;
         let now = self.clock.now();
-        if let Err(error) = self.record(id, &resolution, now).await {
+        let recorded = self.record(|| self.ledger.resolve_job(id, resolution.clone(), now)).await;
+        if let Err(error) = recorded {
             // Still leased: recovery at the next start looks it up.
             tracing::error!(payment.id = %id, %error, "settlement outcome could not be recorded");
             return;
@@ -245,31 +260,41 @@ impl Settler {
         let heard = self.waiting().remove(&id).is_some_and(|it| it.send(told).is_ok());
         if landed && !heard && job.answer == AnswerMark::Withheld {
             let why = "settled_unanswered";
-            if let Err(error) = self.ledger.owe_refund(id, why, now).await {
+            if let Err(error) = self.record(|| self.ledger.owe_refund(id, why, now)).await {
                 tracing::error!(payment.id = %id, %error, "refund owed could not be recorded");
             }
         }
     }
 
-    /// Records an outcome, again if the first try's own outcome is unknown: recording is idempotent.
-    async fn record(
-        &self,
-        id: PaymentId,
-        resolution: &Resolution,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut last = Ok(());
-        for attempt in 0..5 {
-            last = self.ledger.resolve_job(id, resolution.clone(), now).await.map(drop);
-            match &last {
-                Ok(()) | Err(StoreError::Illegal(_) | StoreError::Corrupt(_)) => return last,
-                Err(
-                    StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Fenced(_),
-                ) => {}
+    /// Records what happened, again while the ledger is away or its answer unknown: recording is
+    /// idempotent. Once the settler stops, a few tries more.
+    async fn record<T, F>(&self, operation: impl Fn() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut pause = RECORD_PAUSE;
+        let mut left = RECORD_TRIES;
+        loop {
+            let error = match operation().await {
+                Ok(_) => return Ok(()),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => error,
+                Err(error) => return Err(error),
+            };
+            let retired = self.retired.is_cancelled();
+            if retired || self.tasks.is_closed() {
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    return Err(error);
+                }
             }
-            self.clock.sleep_until(self.retry_at(attempt)).await;
+            tracing::warn!(%error, "settlement outcome not recorded yet");
+            tokio::select! {
+                () = self.clock.sleep_until(self.clock.now().plus(pause)) => {
+                    pause = pause.saturating_mul(2).min(RECORD_PAUSE_MAX);
+                }
+                () = self.retired.cancelled(), if !retired => pause = RECORD_PAUSE,
+            }
         }
-        last
     }
 
     async fn attempt(&self, job: &Job) -> Resolution {
