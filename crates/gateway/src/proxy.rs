@@ -10,6 +10,7 @@ pub(crate) mod pay;
 pub(crate) mod prepaid;
 pub(crate) mod quote;
 pub(crate) mod reply;
+pub(crate) mod retry;
 pub(crate) mod stream;
 pub(crate) mod work;
 

@@ -12,7 +12,7 @@ use farebox_protocol::{
     Amount, BadSeal, Digest, DigestBuilder, PaymentId, Reason, Seal, Timestamp, bound_nonce,
     header, is_bound_nonce,
 };
-use farebox_store::{AnswerMark, StoredPayment};
+use farebox_store::{AnswerMark, SettleMode, StoredPayment};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
@@ -24,6 +24,14 @@ use crate::routes::LiveOffer;
 
 /// Time that a settlement needs before the authorisation ends; what facilitators demand, too.
 const SETTLE_MARGIN: Duration = Duration::from_secs(6);
+/// From the end of the work to the last moment to settle: for the capture, the queue and the way to
+/// the facilitator. Work that lasts any longer would be given away.
+const SERVE_MARGIN: Duration = Duration::from_secs(10);
+/// The least time to work in that a payment must leave.
+const SERVE_MIN: Duration = Duration::from_secs(1);
+/// What may be gone of the life that an offer asks for when the payment comes: clocks differ, and a
+/// payment may be sent again after a 503.
+const LATENESS_MAX: Duration = Duration::from_secs(30);
 /// When to ask again where the chain or the ledger could not be asked.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -38,6 +46,8 @@ pub(crate) struct Accepted {
     fingerprint: Digest,
     price_version: String,
     quote: Standing,
+    life_min: Duration,
+    settle: SettleMode,
     _claim: Claim,
 }
 
@@ -91,6 +101,16 @@ impl Verified {
     /// When it must have been sent.
     pub(crate) fn settle_by(&self) -> Timestamp {
         self.accepted.identified.valid_before.minus(SETTLE_MARGIN)
+    }
+
+    /// When the work must be over, so that there is time to settle; never where it is settled first.
+    pub(crate) fn serve_by(&self) -> Option<Timestamp> {
+        match self.accepted.settle {
+            SettleMode::Before => None,
+            SettleMode::After | SettleMode::Background => {
+                Some(self.settle_by().minus(SERVE_MARGIN))
+            }
+        }
     }
 
     /// Who pays.
@@ -189,6 +209,7 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
         payment_requirements,
     };
     let claim = app.claims.claim(identified.id).ok_or_else(in_progress)?;
+    let settle = asked.route.config.settle;
     Ok(Accepted {
         offer: index,
         identified,
@@ -196,6 +217,8 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
         fingerprint,
         price_version,
         quote: standing,
+        life_min: life_min(settle, offer.template.max_timeout_seconds),
+        settle,
         _claim: claim,
     })
 }
@@ -279,13 +302,32 @@ fn check_terms(accepted: &Accepted, now: Timestamp) -> Result<(), Problem> {
             "The payment authorises less than the quote.".to_owned(),
         ));
     }
-    if identified.valid_before < now.plus(SETTLE_MARGIN) {
+    let life_min = accepted.life_min;
+    if identified.valid_before < now.plus(life_min) {
         return Err(refused(
             &Reason::InvalidExactEvmPayloadAuthorizationValidBefore,
-            "The payment ends too soon to be settled.".to_owned(),
+            format!(
+                "The payment ends too soon: it must be good for {} s more.",
+                life_min.as_secs()
+            ),
         ));
     }
     Ok(())
+}
+
+/// How long a payment must still be good when it comes. Where work is done before it is settled,
+/// nearly all that the offer asks for: a short life would cut the work, or leave it unpaid (attack
+/// A8).
+fn life_min(settle: SettleMode, max_timeout_seconds: u64) -> Duration {
+    let asked_for = Duration::from_secs(max_timeout_seconds);
+    let fresh =
+        asked_for.saturating_sub(LATENESS_MAX).max(asked_for.checked_div(2).unwrap_or_default());
+    match settle {
+        SettleMode::Before => SETTLE_MARGIN,
+        SettleMode::After | SettleMode::Background => {
+            fresh.max(SETTLE_MARGIN.saturating_add(SERVE_MARGIN).saturating_add(SERVE_MIN))
+        }
+    }
 }
 
 fn offer_taken<'a>(
@@ -405,4 +447,24 @@ fn cannot_verify() -> Problem {
         "The payment could not be checked just now; nothing was taken. Send the same payment again.",
     )
     .retry_after(RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a8_a_payment_must_leave_time_for_the_work_and_its_settlement() {
+        for (settle, asked_for, least) in [
+            (SettleMode::After, 300, 270),
+            (SettleMode::Background, 300, 270),
+            (SettleMode::After, 60, 30),
+            (SettleMode::After, 50, 25),
+            (SettleMode::After, 20, 17),
+            (SettleMode::Before, 300, 6),
+        ] {
+            let life = life_min(settle, asked_for);
+            assert_eq!(life, Duration::from_secs(least), "{settle:?} {asked_for}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::Asked;
 use super::charge::{is_owed, keep_private, name_receipt, say_uncharged};
 use super::hold::Held;
 use super::reply::Reply;
-use super::work::forget_length;
+use super::work::{forget_length, over};
 use crate::app::App;
 use crate::body::{Unread, collect};
 use crate::probe::Step;
@@ -78,7 +78,7 @@ async fn read(
     let patience = asked.route.config.upstream.idle_timeout;
     let body = tokio::select! {
         body = collect(body, max, patience) => body,
-        () = app.clock.sleep_until(held.bill().settle_by) => Err(Unread::Silent),
+        () = over(&*app.clock, held.bill().serve_by) => Err(Unread::Silent),
     };
     body.map_err(|unread| match unread {
         Unread::TooLarge => {

@@ -1,8 +1,9 @@
 //! Step 8: the hold, and everything that may be done with it.
 //!
 //! A [`Held`] is given up in exactly one way: captured ([`Held::capture_withheld`],
-//! [`Held::capture_leaving`], [`Held::capture_sent`]) or released ([`Held::release`]). Where the ledger does not let us, the hold stays as it is, and recovery
-//! does what its last durable state says.
+//! [`Held::capture_leaving`], [`Held::capture_sent`], [`Held::capture_at_last`]) or released
+//! ([`Held::release`]). While the ledger is away, a task of its own goes on trying; what is open when
+//! the gateway stops is left to recovery, which does what the last durable state says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,11 @@ use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, Refusal, S
 use super::Asked;
 use super::accept::{Verified, in_progress, replay};
 use super::charge::{Charged, Withheld};
+use super::retry::{Patience, Tries};
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
 
-/// Tries of one ledger operation before it is left to recovery.
-const TRIES: u32 = 6;
-/// The first pause between tries; doubles.
-const PAUSE: Duration = Duration::from_millis(50);
 /// When to come back after a ledger that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -36,7 +34,8 @@ pub(crate) struct Bill {
     pub(crate) pay_to: String,
     pub(crate) limit: Amount,
     pub(crate) price_version: String,
-    pub(crate) settle_by: Timestamp,
+    /// When the work must be over.
+    pub(crate) serve_by: Option<Timestamp>,
     pub(crate) began_at: Timestamp,
 }
 
@@ -71,7 +70,7 @@ pub(crate) async fn hold(
         pay_to: terms.pay_to.clone(),
         limit: terms.limit,
         price_version: terms.price_version.clone(),
-        settle_by: terms.settle_by,
+        serve_by: verified.serve_by(),
         began_at: now,
     });
     match app.ledger.admit(Admit { terms, exposure_limit: cap, now }).await {
@@ -135,7 +134,7 @@ impl Held {
     /// Passes the last point of free refusal. On error nothing was begun and the hold is released.
     pub(crate) async fn begin_serve(self) -> Result<Self, Problem> {
         let app = Arc::clone(&self.app);
-        let mut tries = Tries::new(&app);
+        let mut tries = Tries::new(&app, Patience::Waiting);
         loop {
             let error = match app.ledger.begin_serve(&self.hold, app.clock.now()).await {
                 Ok(()) => return Ok(self),
@@ -147,7 +146,7 @@ impl Held {
             }
             if !tries.again(&error).await {
                 self.release(Release::UpstreamFailed).await;
-                return Err(ledger_problem(error));
+                return Err(tries.problem(error));
             }
         }
     }
@@ -155,7 +154,7 @@ impl Held {
     /// Makes durable that `delivered` is owed for what is about to leave.
     pub(crate) async fn meter(self, delivered: Amount) -> Result<Self, Problem> {
         let app = Arc::clone(&self.app);
-        let mut tries = Tries::new(&app);
+        let mut tries = Tries::new(&app, Patience::Waiting);
         loop {
             let error = match app.ledger.meter(&self.hold, delivered, app.clock.now()).await {
                 Ok(()) => break,
@@ -163,18 +162,31 @@ impl Held {
             };
             if !tries.again(&error).await {
                 self.release(Release::UpstreamFailed).await;
-                return Err(ledger_problem(error));
+                return Err(tries.problem(error));
             }
         }
         self.app.reached(Step::Metered, self.bill.id);
         Ok(self)
     }
 
-    /// Charges for an answer that has left. On failure the hold stays as it is, for recovery: its
-    /// last checkpoint says what is owed.
-    pub(crate) async fn capture_sent(self, charge: Amount) -> Result<Charged, Problem> {
+    /// Charges for an answer that has left but for its end. On failure the hold comes back: the
+    /// client need not wait for [`Held::capture_at_last`].
+    pub(crate) async fn capture_sent(self, charge: Amount) -> Result<Charged, Self> {
         let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
-        match self.try_capture(charge, AnswerMark::Sent).await {
+        match self.try_capture(charge, AnswerMark::Sent, Patience::Waiting).await {
+            Ok(charge) => Ok(Charged::new(app, bill, charge)),
+            Err(Uncaptured { held, source }) => {
+                tracing::warn!(payment.id = %bill.id, error = %source, "capture goes on");
+                Err(held)
+            }
+        }
+    }
+
+    /// Charges for an answer that has left, however long it takes. Where the gateway stops before,
+    /// recovery does: the last checkpoint says what is owed.
+    pub(crate) async fn capture_at_last(self, charge: Amount) -> Result<Charged, Problem> {
+        let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
+        match self.try_capture(charge, AnswerMark::Sent, Patience::Endless).await {
             Ok(charge) => Ok(Charged::new(app, bill, charge)),
             Err(Uncaptured { held: _, source }) => {
                 tracing::error!(payment.id = %bill.id, error = %source, "capture left to recovery");
@@ -186,7 +198,7 @@ impl Held {
     /// Charges for an answer that leaves as soon as this is done.
     pub(crate) async fn capture_leaving(self, charge: Amount) -> Result<Charged, Problem> {
         let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
-        match self.try_capture(charge, AnswerMark::Leaving).await {
+        match self.try_capture(charge, AnswerMark::Leaving, Patience::Waiting).await {
             Ok(charge) => Ok(Charged::new(app, bill, charge)),
             Err(uncaptured) => Err(uncaptured.give_back().await),
         }
@@ -197,17 +209,22 @@ impl Held {
         let (app, bill) = (Arc::clone(&self.app), Arc::clone(&self.bill));
         // Announced first: the worker may be quicker than this task.
         let expected = app.settler.expect(bill.id);
-        match self.try_capture(charge, AnswerMark::Withheld).await {
+        match self.try_capture(charge, AnswerMark::Withheld, Patience::Waiting).await {
             Ok(charge) => Ok(Withheld::new(app, bill, charge, expected)),
             Err(uncaptured) => Err(uncaptured.give_back().await),
         }
     }
 
     /// Charges, durably, and queues the settlement in the same commit.
-    async fn try_capture(self, charge: Amount, mark: AnswerMark) -> Result<Amount, Uncaptured> {
+    async fn try_capture(
+        self,
+        charge: Amount,
+        mark: AnswerMark,
+        patience: Patience,
+    ) -> Result<Amount, Uncaptured> {
         let Self { app, bill, mut hold } = self;
         let retry_app = Arc::clone(&app);
-        let mut tries = Tries::new(&retry_app);
+        let mut tries = Tries::new(&retry_app, patience);
         loop {
             let now = app.clock.now();
             let failed = match app.ledger.capture(hold, charge, mark, now).await {
@@ -230,21 +247,29 @@ impl Held {
         }
     }
 
-    /// Gives the hold back: nothing left and nothing is owed.
+    /// Gives the hold back: nothing left and nothing is owed. Nobody is kept waiting for a ledger
+    /// that is away: the release goes on behind.
     pub(crate) async fn release(self, why: Release) {
-        let mut tries = Tries::new(&self.app);
-        loop {
-            let now = self.app.clock.now();
-            let error = match self.app.ledger.release(&self.hold, why, now).await {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            if !tries.again(&error).await {
-                tracing::error!(payment.id = %self.bill.id, %error, "release left to recovery");
-                return;
+        let now = self.app.clock.now();
+        match self.app.ledger.release(&self.hold, why, now).await {
+            Ok(()) => self.bill.log(now, Amount::ZERO, why.as_str()),
+            Err(error) => {
+                let app = Arc::clone(&self.app);
+                app.payments.spawn(self.release_at_last(why, error));
             }
         }
-        self.bill.log(self.app.clock.now(), Amount::ZERO, why.as_str());
+    }
+
+    async fn release_at_last(self, why: Release, mut error: StoreError) {
+        let mut tries = Tries::new(&self.app, Patience::Endless);
+        while tries.again(&error).await {
+            let now = self.app.clock.now();
+            error = match self.app.ledger.release(&self.hold, why, now).await {
+                Ok(()) => return self.bill.log(now, Amount::ZERO, why.as_str()),
+                Err(error) => error,
+            };
+        }
+        tracing::error!(payment.id = %self.bill.id, %error, "release left to recovery");
     }
 }
 
@@ -278,34 +303,6 @@ async fn captured_before(app: &App, id: PaymentId) -> Option<Amount> {
         | Payment::Serving { .. }
         | Payment::Released { .. }
         | Payment::Lost { .. } => None,
-    }
-}
-
-/// Bounded retries on the clock, for what a ledger may do next time.
-struct Tries<'a> {
-    app: &'a App,
-    left: u32,
-    pause: Duration,
-}
-
-impl<'a> Tries<'a> {
-    fn new(app: &'a App) -> Self {
-        Self { app, left: TRIES, pause: PAUSE }
-    }
-
-    /// Whether to try again; pauses before it says so.
-    async fn again(&mut self, error: &StoreError) -> bool {
-        self.left = self.left.saturating_sub(1);
-        let hope = match error {
-            StoreError::Unavailable(_) | StoreError::Unknown(_) => true,
-            StoreError::Fenced(_) | StoreError::Illegal(_) | StoreError::Corrupt(_) => false,
-        };
-        if !hope || self.left == 0 {
-            return false;
-        }
-        self.app.clock.sleep_until(self.app.clock.now().plus(self.pause)).await;
-        self.pause = self.pause.saturating_mul(2);
-        true
     }
 }
 

@@ -1,7 +1,8 @@
 //! Answers that leave as they come: every frame passes the meter on its way to the client.
 //!
-//! What is owed for the first byte is durable before it leaves. From then on the stream is read to
-//! its end whether or not the client still listens, and captured whatever way it ends.
+//! What is owed for the first byte is durable before it leaves. From then on the stream is captured
+//! whatever way it ends; unless it was paid for before, it is read to its end whether or not the
+//! client still listens.
 
 mod client;
 mod flow;
@@ -13,7 +14,7 @@ use farebox_store::AnswerMark;
 use http::HeaderMap;
 
 use self::client::Client;
-use self::flow::{Flow, Next};
+use self::flow::{Flow, Interrupted, Next};
 use super::Asked;
 use super::charge::{Paid, keep_private, name_receipt};
 use super::hold::{Bill, Held};
@@ -32,6 +33,15 @@ enum Cut {
     Yes,
 }
 
+/// What depends on a stream whose client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// The meter reads on.
+    Metered,
+    /// Nothing.
+    Unneeded,
+}
+
 /// Serves a stream that is captured when it ends.
 pub(crate) async fn metered(
     app: &Arc<App>,
@@ -41,7 +51,7 @@ pub(crate) async fn metered(
     reply: &mut Reply,
 ) -> Result<(), Problem> {
     let bill = Arc::clone(held.bill());
-    let (mut head, mut flow) = Flow::new(app, asked, flowing, Some(bill.settle_by));
+    let (mut head, mut flow) = Flow::new(app, asked, flowing, bill.serve_by);
     let first = match flow.first().await {
         Ok(first) => first,
         Err(problem) => {
@@ -55,23 +65,25 @@ pub(crate) async fn metered(
     let held = held.meter(whole).await?;
     prepare(app, &bill, &mut head.headers);
     let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
-    let cut = forward(app, &bill, &mut flow, first, &mut client).await;
+    let cut = forward(app, &bill, &mut flow, (first, Rest::Metered), &mut client).await;
     let ended = flow.end();
     let usage = ended.metered().usage;
     match held.capture_sent(whole).await {
         Ok(charged) => {
             let receipt = receipt_line(app, &bill, &charged.state(), usage);
+            // First, for a client may take its time.
+            charged.settle_later();
             finish(&mut client, ended, receipt.as_deref(), cut).await;
             app.reached(Step::Answered, bill.id);
-            charged.settle_later();
-            Ok(())
         }
-        Err(problem) => {
-            // The checkpoint is durable: recovery captures it. Without a capture, no receipt.
+        Err(held) => {
+            // Without a capture, no receipt.
             finish(&mut client, ended, None, cut).await;
-            Err(problem)
+            drop(client);
+            held.capture_at_last(whole).await?.settle_later();
         }
     }
+    Ok(())
 }
 
 /// Serves a stream that is paid for.
@@ -83,7 +95,7 @@ pub(crate) async fn prepaid(
     reply: &mut Reply,
 ) -> Result<(), Problem> {
     let bill = Arc::clone(paid.bill());
-    let (mut head, mut flow) = Flow::new(app, asked, flowing, None);
+    let (mut head, mut flow) = Flow::new(app, asked, flowing, bill.serve_by);
     let first = match flow.first().await {
         Ok(first) => first,
         Err(problem) => {
@@ -96,7 +108,7 @@ pub(crate) async fn prepaid(
     keep_private(&mut head.headers);
     paid.tell(&mut head.headers)?;
     let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
-    let cut = forward(app, &bill, &mut flow, first, &mut client).await;
+    let cut = forward(app, &bill, &mut flow, (first, Rest::Unneeded), &mut client).await;
     let ended = flow.end();
     let usage = ended.metered().usage;
     let receipt = receipt_line(app, &bill, &paid.state(), usage);
@@ -112,19 +124,34 @@ fn prepare(app: &App, bill: &Bill, headers: &mut HeaderMap) {
     name_receipt(app, bill.id, headers);
 }
 
-/// Forwards everything up to the end marker. A client that is gone is not waited for, and what the
-/// upstream still sends is read for the meter.
-async fn forward(app: &App, bill: &Bill, flow: &mut Flow, first: Next, client: &mut Client) -> Cut {
+/// Forwards everything up to the end marker, until there is just time to settle. A client that is
+/// gone is not waited for.
+async fn forward(
+    app: &App,
+    bill: &Bill,
+    flow: &mut Flow,
+    (first, rest): (Next, Rest),
+    client: &mut Client,
+) -> Cut {
     let mut next = first;
     let mut begun = false;
     loop {
-        match next {
-            Next::Pieces(pieces) => client.send_all(pieces).await,
+        let interrupted = match next {
+            Next::Pieces(pieces) => tokio::select! {
+                biased;
+                () = client.send_all(pieces) => None,
+                why = flow.deadline() => {
+                    // In the middle of a piece: nothing may follow it.
+                    client.cut();
+                    Some(why)
+                }
+            },
             Next::End => return Cut::No,
-            Next::Broken(error) => {
-                tracing::warn!(payment.id = %bill.id, %error, "stream cut");
-                return Cut::Yes;
-            }
+            Next::Broken(error) => Some(error),
+        };
+        if let Some(error) = interrupted {
+            tracing::warn!(payment.id = %bill.id, %error, "stream cut");
+            return Cut::Yes;
         }
         if !begun {
             begun = true;
@@ -133,7 +160,13 @@ async fn forward(app: &App, bill: &Bill, flow: &mut Flow, first: Next, client: &
         if client.is_gone() && app.limits.withheld_bytes_max < flow.bytes() {
             return Cut::Yes;
         }
-        next = flow.next().await;
+        next = match rest {
+            Rest::Metered => flow.next().await,
+            Rest::Unneeded => tokio::select! {
+                next = flow.next() => next,
+                () = client.gone() => Next::Broken(Interrupted::Unwanted),
+            },
+        };
     }
 }
 
@@ -145,7 +178,7 @@ fn receipt_line(app: &App, bill: &Bill, state: &Payment, usage: Option<Usage>) -
 async fn finish(client: &mut Client, ended: Ended, receipt: Option<&str>, cut: Cut) {
     client.send_all(ended.finish(receipt)).await;
     match cut {
-        Cut::No => client.end(),
-        Cut::Yes => client.cut().await,
+        Cut::No => client.end().await,
+        Cut::Yes => client.cut(),
     }
 }

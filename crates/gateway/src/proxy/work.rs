@@ -1,7 +1,10 @@
 //! Step 11: asks the upstream, and tells what kind of answer came.
 
+use std::future::pending;
+
 use axum::body::Body;
 use bytes::Bytes;
+use farebox_protocol::Timestamp;
 use farebox_store::SettleMode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
@@ -11,6 +14,7 @@ use super::Asked;
 use super::hold::Bill;
 use crate::app::App;
 use crate::body::declared_length;
+use crate::clock::Clock;
 use crate::dispatch::too_large;
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
@@ -36,7 +40,7 @@ pub(crate) enum Flowing {
     Bytes(Answer),
 }
 
-/// Asks the upstream for the work, at the latest until the payment can no longer be settled.
+/// Asks the upstream for the work, at the latest until there is just time to settle.
 pub(crate) async fn ask(
     app: &App,
     asked: &Asked,
@@ -52,10 +56,18 @@ pub(crate) async fn ask(
     app.reached(Step::Serving, bill.id);
     let answer = tokio::select! {
         answer = app.upstream.ask(&asked.route.config.upstream, ask) => answer,
-        () = app.clock.sleep_until(bill.settle_by) => Err(UpstreamError::Timeout),
+        () = over(&*app.clock, bill.serve_by) => Err(UpstreamError::Timeout),
     };
     let answer = answer.map_err(|error| upstream_problem(error, app.limits.request_bytes_max))?;
     sort(app, asked, answer)
+}
+
+/// Returns when the time for the work is over, if it ever is.
+pub(crate) async fn over(clock: &dyn Clock, serve_by: Option<Timestamp>) {
+    match serve_by {
+        Some(at) => clock.sleep_until(at).await,
+        None => pending().await,
+    }
 }
 
 fn sort(app: &App, asked: &Asked, answer: Answer) -> Result<Work, Problem> {

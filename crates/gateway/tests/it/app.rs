@@ -1,7 +1,6 @@
 //! A gateway with everything around it, and a buyer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +21,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::faults::{Faults, FaultyLedger};
 
@@ -30,25 +30,31 @@ pub(crate) const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 /// The flat price of `/premium/*` and `/flat`, in atomic units.
 pub(crate) const FLAT: u128 = 10_000;
 
-/// Time that tests can push forward.
+/// Time that tests can push forward; whoever sleeps wakes when theirs has come.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock(watch::Sender<u64>);
 
 impl TestClock {
     pub(crate) fn advance(&self, span: Duration) {
         let millis = u64::try_from(span.as_millis()).unwrap();
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        self.0.send_modify(|pushed| *pushed += millis);
     }
 }
 
 #[async_trait]
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        SystemClock.now().plus(Duration::from_millis(self.0.load(Ordering::SeqCst)))
+        SystemClock.now().plus(Duration::from_millis(*self.0.borrow()))
     }
 
     async fn sleep_until(&self, at: Timestamp) {
-        tokio::time::sleep(at.since(self.now())).await;
+        let mut pushed = self.0.subscribe();
+        while self.now() < at {
+            tokio::select! {
+                () = tokio::time::sleep(at.since(self.now())) => {}
+                _ = pushed.changed() => {}
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A ledger that fails where it is told to, before or after it did what it was asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -19,6 +19,10 @@ pub(crate) enum Operation {
     BeginServe,
     Meter,
     Capture,
+    Release,
+    OweRefund,
+    Lease,
+    Resolve,
 }
 
 /// How.
@@ -34,16 +38,24 @@ pub(crate) enum Fault {
 
 /// What fails how many more times.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<HashMap<Operation, (Fault, u32)>>);
+pub(crate) struct Faults(Mutex<HashMap<Operation, VecDeque<(Fault, u32)>>>);
 
 impl Faults {
     pub(crate) fn set(&self, operation: Operation, fault: Fault, times: u32) {
-        self.0.lock().unwrap().insert(operation, (fault, times));
+        self.0.lock().unwrap().insert(operation, VecDeque::from([(fault, times)]));
+    }
+
+    pub(crate) fn set_then(&self, operation: Operation, first: (Fault, u32), then: (Fault, u32)) {
+        self.0.lock().unwrap().insert(operation, VecDeque::from([first, then]));
     }
 
     fn take(&self, operation: Operation) -> Option<Fault> {
         let mut faults = self.0.lock().unwrap();
-        let (fault, times) = faults.get_mut(&operation)?;
+        let queue = faults.get_mut(&operation)?;
+        while queue.front()?.1 == 0 {
+            queue.pop_front();
+        }
+        let (fault, times) = queue.front_mut()?;
         *times = times.checked_sub(1)?;
         Some(*fault)
     }
@@ -118,7 +130,7 @@ impl Ledger for FaultyLedger {
     }
 
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
-        self.inner.release(hold, why, now).await
+        self.with(Operation::Release, self.inner.release(hold, why, now)).await
     }
 
     async fn mark_answer(
@@ -131,7 +143,7 @@ impl Ledger for FaultyLedger {
     }
 
     async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.inner.owe_refund(id, why, now).await
+        self.with(Operation::OweRefund, self.inner.owe_refund(id, why, now)).await
     }
 
     async fn lease_jobs(
@@ -140,7 +152,7 @@ impl Ledger for FaultyLedger {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Job>, StoreError> {
-        self.inner.lease_jobs(only, max, now).await
+        self.with(Operation::Lease, self.inner.lease_jobs(only, max, now)).await
     }
 
     async fn resolve_job(
@@ -149,7 +161,7 @@ impl Ledger for FaultyLedger {
         resolution: Resolution,
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
-        self.inner.resolve_job(id, resolution, now).await
+        self.with(Operation::Resolve, self.inner.resolve_job(id, resolution, now)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

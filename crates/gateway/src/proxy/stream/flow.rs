@@ -1,11 +1,10 @@
 //! The upstream's end of a stream: frames through the meter, within bounds of time.
 
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farebox_billing::{Ended, Ending, Format, StreamFilter};
+use farebox_billing::{Content, Ended, Ending, Format, StreamFilter};
 use farebox_protocol::Timestamp;
 use http::response;
 use http_body_util::BodyExt as _;
@@ -15,17 +14,36 @@ use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::proxy::Asked;
 use crate::proxy::charge::is_owed;
-use crate::proxy::work::{Flowing, forget_length};
+use crate::proxy::work::{Flowing, forget_length, over};
 use crate::upstream::{Broken, IdleTimeout};
+
+/// What is kept back while a stream has no content: comments, roles. More than that is let go and
+/// counts as an answer.
+const PRELUDE_BYTES_MAX: usize = 64 * 1024;
 
 /// A stream on its way through the meter.
 pub(super) struct Flow {
     body: IdleTimeout<Incoming>,
     format: Format,
     filter: StreamFilter,
-    /// Ready when the payment can no longer be settled.
-    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    deadline: Deadline,
     bytes: usize,
+}
+
+/// When the work must be over, so that there is time to settle.
+struct Deadline {
+    sleep: Pin<Box<dyn Future<Output = ()> + Send>>,
+    past: bool,
+}
+
+impl Deadline {
+    /// Returns when it has come; may be dropped and asked again.
+    async fn wait(&mut self) {
+        if !self.past {
+            self.sleep.as_mut().await;
+            self.past = true;
+        }
+    }
 }
 
 /// What comes next.
@@ -48,15 +66,18 @@ pub(super) enum Interrupted {
     /// By us: the payment could not be settled if it went on.
     #[error("the payment's authorisation ends")]
     Deadline,
+    /// By the client, and nothing depends on the rest.
+    #[error("the client is gone")]
+    Unwanted,
 }
 
 impl Flow {
-    /// Puts the meter of the format into the stream, which ends at `settle_by` at the latest.
+    /// Puts the meter of the format into the stream, which ends at `serve_by` at the latest.
     pub(super) fn new(
         app: &Arc<App>,
         asked: &Asked,
         flowing: Flowing,
-        settle_by: Option<Timestamp>,
+        serve_by: Option<Timestamp>,
     ) -> (response::Parts, Self) {
         let (format, answer) = match flowing {
             Flowing::Events(answer) => (asked.route.config.format, answer),
@@ -67,32 +88,29 @@ impl Flow {
             forget_length(&mut head.headers);
         }
         let clock = Arc::clone(&app.clock);
-        let deadline = Box::pin(async move {
-            match settle_by {
-                Some(at) => clock.sleep_until(at).await,
-                None => pending().await,
-            }
-        });
+        let sleep = Box::pin(async move { over(&*clock, serve_by).await });
+        let deadline = Deadline { sleep, past: false };
         let filter = StreamFilter::new(format, &asked.facts);
         (head, Self { body, format, filter, deadline, bytes: 0 })
     }
 
-    /// What comes first. An answer that gives nothing, or nothing but an error, is a problem: it
-    /// owes nothing, so nothing of it is forwarded.
+    /// What comes first, from the first content on. An answer that breaks off before it, or tells of
+    /// an error, is a problem: it owes nothing, so nothing of it is forwarded.
     pub(super) async fn first(&mut self) -> Result<Next, Problem> {
+        let mut prelude = Vec::new();
+        let mut bytes = 0_usize;
         loop {
             let data = match self.frame().await {
                 Ok(Some(data)) => data,
                 Ok(None) if self.format == Format::Opaque || self.filter.is_done() => {
-                    return Ok(Next::End);
+                    return Ok(if prelude.is_empty() { Next::End } else { Next::Pieces(prelude) });
                 }
                 Ok(None) => return Err(nothing_came()),
                 Err(error) => return Err(nothing_came().caused_by(error)),
             };
             let pieces = self.filter.push(data);
-            if pieces.is_empty() {
-                continue;
-            }
+            bytes = pieces.iter().map(Bytes::len).fold(bytes, usize::saturating_add);
+            prelude.extend(pieces);
             let seen = self.filter.so_far();
             if seen.ending == Ending::Failed && !is_owed(&seen) {
                 return Err(Problem::new(
@@ -100,7 +118,9 @@ impl Flow {
                     "The upstream answered with an error.",
                 ));
             }
-            return Ok(Next::Pieces(pieces));
+            if seen.content == Content::Some || PRELUDE_BYTES_MAX < bytes {
+                return Ok(Next::Pieces(prelude));
+            }
         }
     }
 
@@ -111,6 +131,12 @@ impl Flow {
             Ok(None) => Next::End,
             Err(error) => Next::Broken(error),
         }
+    }
+
+    /// Returns when the stream must be over.
+    pub(super) async fn deadline(&mut self) -> Interrupted {
+        self.deadline.wait().await;
+        Interrupted::Deadline
     }
 
     /// Bytes read so far.
@@ -129,7 +155,7 @@ impl Flow {
         }
         let frame = tokio::select! {
             frame = self.body.frame() => frame,
-            () = &mut self.deadline => return Err(Interrupted::Deadline),
+            () = self.deadline.wait() => return Err(Interrupted::Deadline),
         };
         let Some(frame) = frame.transpose().map_err(Interrupted::Upstream)? else {
             return Ok(None);
