@@ -17,7 +17,7 @@ use crate::tools::{
 
 /// Five cents are denied, one after the other, then the signatures expire. Returns the books before
 /// and after one more purchase, and how that ended.
-async fn after_denials(disclaimers: Disclaimers) -> ((u128, u128), String, (u128, u128)) {
+async fn after_denials(policy: Policy) -> ((u128, u128), String, (u128, u128)) {
     let denial = || {
         let header = required(&[offer()], "insufficient_funds");
         Line::Answer(Answer::new(402).header("PAYMENT-REQUIRED", header))
@@ -25,7 +25,6 @@ async fn after_denials(disclaimers: Disclaimers) -> ((u128, u128), String, (u128
     let script = (0..6).flat_map(|_| [demand(&[offer()]), denial()]).collect();
     let seller = Seller::start(script).await;
     let clock = TestClock::new();
-    let policy = Policy { disclaimers, ..policy() };
     let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
     let client = PayingClient::new(http(), wallet(), policy).unwrap().with_clock(shared);
     for _ in 0..5 {
@@ -43,14 +42,15 @@ async fn after_denials(disclaimers: Disclaimers) -> ((u128, u128), String, (u128
 /// A seller can settle at once and deny it: that the signature has expired says nothing of before.
 #[tokio::test]
 async fn a21_a27_a_denial_frees_nothing_even_after_it_expired() {
-    let (before, ending, after) = after_denials(Disclaimers::Distrust).await;
+    let (before, ending, after) = after_denials(policy()).await;
     assert_eq!((before, after), ((0, 50_000), (0, 50_000)));
     assert!(ending.contains("over the $0.000000 left"), "{ending}");
 }
 
 #[tokio::test]
 async fn a21_a_denial_that_is_trusted_frees_nothing_while_it_can_be_charged() {
-    let (before, ending, after) = after_denials(Disclaimers::Trust).await;
+    let policy = Policy { disclaimers: Disclaimers::Trust, ..policy() };
+    let (before, ending, after) = after_denials(policy).await;
     assert_eq!((before, after), ((0, 50_000), (10_000, 0)));
     assert_eq!(ending, "200 paid 10000");
 }
