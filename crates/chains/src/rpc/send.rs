@@ -56,6 +56,7 @@ const REFUSED: &[&str] = &[
     "invalid chain id",
     "invalid sender",
     "not supported",
+    "unknown transaction type",
     "rate limit",
     "too many requests",
     "limit exceeded",
@@ -98,7 +99,9 @@ fn judge(answer: Result<Answer, RpcError>) -> Sent {
     };
     let words = error.message.to_ascii_lowercase();
     let says = |list: &[&str]| list.iter().any(|it| words.contains(it));
-    if says(KNOWN) {
+    // "Unknown transaction type" knows nothing of the transaction.
+    let known = words.replace("unknown", "");
+    if KNOWN.iter().any(|it| known.contains(it)) {
         return Sent::Accepted;
     }
     if says(NONCE_TAKEN) {
@@ -127,6 +130,9 @@ mod tests {
     fn refusals_are_told_apart() {
         check(-32000, "already known", "Accepted");
         check(-32003, "transaction already imported", "Accepted");
+        check(-32000, "known transaction: 0x1f", "Accepted");
+        check(-32000, "unknown transaction type", "Refused");
+        check(-32000, "unknown transaction", "Unknown");
         check(-32000, "nonce too low: next nonce 5, tx nonce 4", "NonceTaken");
         check(-32000, "replacement transaction underpriced", "NonceTaken");
         check(-32000, "nonce too high", "NonceTooHigh");
