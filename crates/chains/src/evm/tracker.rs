@@ -53,6 +53,8 @@ struct Item {
     launched: bool,
     /// That one of the versions which does nothing but use up the nonce.
     filler: Option<B256>,
+    /// Whether it was in a block when last looked for, not deep enough yet to be certain.
+    mined: bool,
     /// Rounds of upkeep that it has seen.
     rounds: u32,
     /// Rounds in a row in which the nodes would not have it.
@@ -69,6 +71,16 @@ pub(crate) struct TrackerParts {
     pub(crate) chain_id: u64,
     pub(crate) block_time: Duration,
     pub(crate) confirmations: u32,
+}
+
+impl Item {
+    /// In a block or not; a chain that changes its mind takes it out again.
+    fn see(&mut self, mined: bool) {
+        self.mined = mined;
+        if mined {
+            (self.refused, self.superseded) = (0, 0);
+        }
+    }
 }
 
 impl Tracker {
@@ -115,6 +127,7 @@ impl Tracker {
             waiter,
             launched: false,
             filler: None,
+            mined: false,
             rounds: 0,
             refused: 0,
             superseded: 0,
@@ -170,16 +183,23 @@ impl Tracker {
             Some(Err(error)) => return Err(RpcError::Node { method: "eth_blockNumber", error }),
             None => return Ok(()),
         };
+        let mut mined: HashMap<B256, bool> = HashMap::new();
         for ((key, _), answer) in hashes.iter().zip(answers) {
             let Ok(value) = answer else { continue };
             match Receipt::read(value) {
                 Ok(Some(receipt)) if is_deep(&receipt, head, self.confirmations) => {
                     self.resolve(key, Fate::Mined(receipt));
                 }
-                Ok(_) => {}
+                // One version's receipt tells of all: they share a nonce.
+                Ok(receipt) => *mined.entry(*key).or_default() |= receipt.is_some(),
                 Err(error) => tracing::warn!(%error, "a receipt could not be read"),
             }
         }
+        self.with(|items| {
+            for (key, mined) in mined {
+                items.entry(key).and_modify(|item| item.see(mined));
+            }
+        });
         Ok(())
     }
 

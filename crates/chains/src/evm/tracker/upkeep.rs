@@ -27,11 +27,12 @@ impl Tracker {
         self.block_time.saturating_mul(2).max(ROUND_MIN)
     }
 
-    /// One round. Transactions that came since the last one are left alone.
+    /// One round. Transactions that came since the last one are left alone, and so are those in a
+    /// block: nodes call their numbers taken, by nobody else.
     pub(super) async fn keep_up(&self) {
         let waiting = self.with(|items| {
             let mut waiting = Vec::new();
-            for (key, item) in items.iter_mut().filter(|(_, item)| item.launched) {
+            for (key, item) in items.iter_mut().filter(|(_, it)| it.launched && !it.mined) {
                 item.rounds = item.rounds.saturating_add(1);
                 if let Some(newest) = item.versions.last().filter(|_| 1 < item.rounds) {
                     waiting.push((*key, newest.clone()));
