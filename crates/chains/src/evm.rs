@@ -20,6 +20,7 @@ mod startup;
 mod token;
 mod tracker;
 mod transaction;
+mod usage;
 mod verify;
 
 pub(crate) use self::chain::Chain;

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use farebox_protocol::wire::{
     Object, SettleRequest, SupportedKind, SupportedResponse, VerifyRequest, X402_VERSION,
 };
-use farebox_protocol::{Network, Reason, Timestamp};
+use farebox_protocol::{Amount, Network, Reason, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::NetworkConfig;
-use crate::evm::{Chain, EvmAddress, EvmKey, Problem, SigningKeys};
+use crate::evm::{Chain, EvmAddress, EvmKey, EvmToken, ExactPayment, Problem, SigningKeys};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
@@ -119,6 +119,23 @@ impl ChainReader {
             Err(_) => Ok(Lookup::CannotTell),
         }
     }
+
+    /// The token that a payment is demanded in, if it is one of the configured.
+    pub(crate) fn token(&self, request: &VerifyRequest) -> Option<&EvmToken> {
+        let chain = self.0.of(request).ok()?;
+        chain.token(request.payment_requirements.value()).ok()
+    }
+
+    /// What the payer holds of the payment's token; `None` on other networks.
+    pub(crate) async fn balance(
+        &self,
+        request: &VerifyRequest,
+        payment: &ExactPayment,
+    ) -> Result<Option<Amount>, FacilitatorError> {
+        let Ok(chain) = self.0.of(request) else { return Ok(None) };
+        let balance = chain.balance(payment).await;
+        balance.map(Some).map_err(|error| asked(chain.network(), error))
+    }
 }
 
 impl Chains {
@@ -180,10 +197,10 @@ impl Facilitator for LocalFacilitator {
     async fn settle(
         &self,
         request: &SettleRequest,
-        now: Timestamp,
+        _now: Timestamp,
     ) -> Result<Settlement, SettleError> {
         match self.chains.of(request) {
-            Ok(chain) => chain.settle(request, now).await,
+            Ok(chain) => chain.settle(request).await,
             Err((reason, message)) => Err(SettleError::Rejected { reason, message }),
         }
     }

@@ -14,14 +14,17 @@ use farebox_protocol::wire::{
 use farebox_protocol::{Reason, Timestamp};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use url::Url;
 
-use self::read::Claim;
+use crate::config::TokenConfig;
+use crate::evm::{EvmToken, ExactPayment, Refusal, check_exact};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
 use crate::local::ChainReader;
 use crate::rpc::{host_of, http_client};
+use crate::schemes::find_scheme;
 
 /// How other facilitators are asked.
 #[derive(Clone, Debug)]
@@ -41,8 +44,8 @@ pub struct RemoteFacilitator {
 }
 
 impl RemoteFacilitator {
-    /// A client of these facilitators. With a `reader`, every claimed settlement is looked up on its
-    /// chain before it is believed, and payments can be looked up.
+    /// A client of these facilitators. With a `reader`, payers' balances are read, every claimed
+    /// settlement is looked up on its chain before it is believed, and payments can be looked up.
     ///
     /// The process must have a default TLS provider installed.
     pub fn new(
@@ -104,27 +107,33 @@ impl RemoteFacilitator {
         Err(SettleError::NotSent(last))
     }
 
-    /// Whether the chain itself confirms a claim.
-    async fn confirm(
+    /// The reader, if it can look this payment up.
+    fn reader_of(&self, request: &VerifyRequest) -> Option<&ChainReader> {
+        self.reader.as_ref().filter(|it| it.token(request).is_some())
+    }
+
+    /// What becomes of an outcome that a facilitator told of, once the chain is asked. Without a
+    /// chain to ask it stays; a chain that cannot tell makes it unknown.
+    async fn reconcile(
         &self,
         request: &SettleRequest,
-        claim: Claim,
+        said: SettleError,
     ) -> Result<Settlement, SettleError> {
-        let Some(reader) = &self.reader else { return Ok(claim.into_settlement()) };
-        match reader.lookup(request).await {
+        let Some(reader) = self.reader_of(request) else { return Err(said) };
+        match (reader.lookup(request).await, said) {
             // Whoever sent it: the chain's own word names the transaction.
-            Ok(Lookup::Landed(settlement)) => Ok(settlement),
-            Ok(Lookup::CannotTell) => Ok(claim.into_settlement()),
-            Ok(Lookup::Open) | Err(_) => {
-                Err(SettleError::Unknown { transaction: Some(claim.transaction) })
-            }
-            Ok(Lookup::Dead { reason }) => Err(SettleError::Rejected {
+            (Ok(Lookup::Landed(settlement)), _) => Ok(settlement),
+            (Ok(Lookup::Open), said)
+            | (Ok(Lookup::Dead { .. }), said @ SettleError::Rejected { .. }) => Err(said),
+            (Ok(Lookup::Dead { reason }), said) => Err(SettleError::Rejected {
                 reason,
-                message: format!(
-                    "expected {} to make the payment, found on chain that it did not",
-                    claim.transaction
-                ),
+                message: format!("found on chain that the payment never will be made ({said})"),
             }),
+            (Ok(Lookup::CannotTell), said) => Err(doubted(said)),
+            (Err(error), said) => {
+                tracing::warn!(%error, "what a facilitator told could not be looked up");
+                Err(doubted(said))
+            }
         }
     }
 }
@@ -134,10 +143,24 @@ impl Facilitator for RemoteFacilitator {
     async fn verify(
         &self,
         request: &VerifyRequest,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Verification, FacilitatorError> {
+        let payment = match check_here(self.reader.as_ref(), request, now) {
+            Some(Ok(payment)) => Some(payment),
+            Some(Err(Refusal { reason, message, payer })) => {
+                return Ok(Verification::Invalid { reason, message, payer });
+            }
+            None => None,
+        };
         let answer: VerifyResponse = self.ask(Method::POST, "verify", Some(request)).await?;
-        read::verification(request, answer)
+        let said = read::verification(request, answer)?;
+        match (said, &self.reader, payment) {
+            (Verification::Valid { payer, balance: _ }, Some(reader), Some(payment)) => {
+                let balance = reader.balance(request, &payment).await?;
+                Ok(Verification::Valid { payer, balance })
+            }
+            (said, _, _) => Ok(said),
+        }
     }
 
     async fn settle(
@@ -147,19 +170,19 @@ impl Facilitator for RemoteFacilitator {
     ) -> Result<Settlement, SettleError> {
         let answer = self.ask_to_settle(request).await?;
         if !answer.success {
-            let error = refused(answer);
             // A rejection of money that moved all the same would cost the payer.
-            return self.landed(request).await.ok_or(error);
+            return self.reconcile(request, refused(answer)).await;
         }
-        match read::claim(request, answer) {
-            Ok(claim) => self.confirm(request, claim).await,
+        let transaction = match read::claim(request, answer) {
+            Ok(claim) if self.reader_of(request).is_none() => return Ok(claim.into_settlement()),
+            Ok(claim) => Some(claim.transaction),
             Err(what) => {
                 tracing::warn!(what, "a facilitator claims a settlement that cannot be believed");
-                // Money may have moved all the same, so only the chain decides.
-                let unknown = SettleError::Unknown { transaction: None };
-                self.landed(request).await.ok_or(unknown)
+                None
             }
-        }
+        };
+        // Money may have moved, and only the chain decides.
+        self.reconcile(request, SettleError::Unknown { transaction }).await
     }
 
     async fn lookup(
@@ -178,31 +201,67 @@ impl Facilitator for RemoteFacilitator {
     }
 }
 
-impl RemoteFacilitator {
-    /// The settlement, if the chain itself knows of one.
-    async fn landed(&self, request: &SettleRequest) -> Option<Settlement> {
-        match self.reader.as_ref()?.lookup(request).await {
-            Ok(Lookup::Landed(settlement)) => Some(settlement),
-            Ok(Lookup::Open | Lookup::Dead { .. } | Lookup::CannotTell) | Err(_) => None,
-        }
+/// The checks that need nobody else; `None` for what is no `exact` payment on an EVM network. Where
+/// the token is not configured here, its demanded names are believed: the demand is our own.
+fn check_here(
+    reader: Option<&ChainReader>,
+    request: &VerifyRequest,
+    now: Timestamp,
+) -> Option<Result<ExactPayment, Refusal>> {
+    let requirements = request.payment_requirements.value();
+    find_scheme(&requirements.scheme, requirements.network.namespace())?;
+    if let Some(token) = reader.and_then(|it| it.token(request)) {
+        return Some(check_exact(token, request, now));
     }
+    let text = |key| requirements.extra.get(key).and_then(Value::as_str).unwrap_or_default();
+    let config = TokenConfig {
+        address: requirements.asset.parse().ok()?,
+        // Not looked at: amounts are in atomic units.
+        decimals: 0,
+        name: text("name").to_owned(),
+        version: text("version").to_owned(),
+    };
+    let token = EvmToken::new(requirements.network.clone(), config)?;
+    Some(check_exact(&token, request, now))
 }
 
 /// A failure that the facilitator itself tells of.
 fn refused(answer: SettlementResponse) -> SettleError {
-    let transaction = Some(answer.transaction).filter(|it| !it.is_empty());
+    let transaction = Some(read::short(&answer.transaction)).filter(|it| !it.is_empty());
     let reason = answer.error_reason.unwrap_or(Reason::UnexpectedSettleError);
     let message = answer.error_message.unwrap_or_else(|| "no more was said".to_owned());
-    if reason == Reason::SettlementPending {
+    // What was sent may land yet, or has: an authorisation is used by its own settlement, too.
+    if transaction.is_some() || may_have_moved(&reason, &message) {
         return SettleError::Unknown { transaction };
     }
     if reason != Reason::UnexpectedSettleError {
         return SettleError::Rejected { reason, message: read::short(&message) };
     }
-    // "Unexpected" says nothing of what was sent; only a missing hash tells that nothing was.
-    if transaction.is_some() {
-        return SettleError::Unknown { transaction };
-    }
     let context = format!("the remote facilitator failed: {}", read::short(&message));
     SettleError::NotSent(FacilitatorError { context, source: None })
+}
+
+/// Whether a refusal speaks of a transaction or of a used nonce, in any facilitator's spelling.
+/// Official ones say "transaction failed" of one that they sent and lost sight of as well.
+fn may_have_moved(reason: &Reason, message: &str) -> bool {
+    let reason = reason.as_str();
+    let says = |text: &str, word: &str| {
+        let mut words = text.split(|it: char| !it.is_ascii_alphanumeric());
+        words.any(|it| it.eq_ignore_ascii_case(word))
+    };
+    let is_of_nonce = says(message, "nonce") || says(message, "authorization");
+    *reason == *Reason::SettlementPending.as_str()
+        || reason.ends_with("transaction_failed")
+        || ["used", "already", "duplicate"].iter().any(|it| says(reason, it))
+        || is_of_nonce && says(message, "used")
+}
+
+/// The same outcome where the chain could not be asked.
+fn doubted(said: SettleError) -> SettleError {
+    match said {
+        unknown @ SettleError::Unknown { .. } => unknown,
+        SettleError::Rejected { .. } | SettleError::NotSent(_) => {
+            SettleError::Unknown { transaction: None }
+        }
+    }
 }

@@ -88,20 +88,28 @@ pub(crate) fn revert_text(data: &[u8]) -> Option<String> {
     string(&words)
 }
 
-/// Whether these events hold the payment's `Transfer` and its `AuthorizationUsed`, both by the
-/// token. A status flag alone proves nothing: some tokens do not revert on a used nonce.
+/// Whether these events of one transaction hold the payment's `AuthorizationUsed` and, as the very
+/// next event of all, its `Transfer`, both by the token. A status flag alone proves nothing: some
+/// tokens do not revert on a used nonce.
+///
+/// EIP-3009 tokens emit the two back to back. Nothing may stand between them, so that one `Transfer`
+/// proves one payment, whatever else a payer's contract does with other nonces in the same
+/// transaction (attack A7) or during a token's callbacks.
 pub(crate) fn shows_payment(logs: &[Log], payment: &ExactPayment) -> bool {
     let it = &payment.authorization;
     let token = payment.token.address().alloy();
     let value = B256::from(U256::from(it.value.units()));
     let by_token = || logs.iter().filter(|log| log.address == token && !log.removed);
-    let transferred = by_token().any(|log| {
-        log.topics == [TRANSFER, it.from.into_word(), it.to.into_word()]
-            && *log.data == *value.as_slice()
-    });
-    let used =
-        by_token().any(|log| log.topics == [AUTHORIZATION_USED, it.from.into_word(), it.nonce]);
-    transferred && used
+    let used = |log: &&Log| log.topics == [AUTHORIZATION_USED, it.from.into_word(), it.nonce];
+    let transferred_at = |index: U256| {
+        by_token().any(|log| {
+            log.index == index
+                && log.topics == [TRANSFER, it.from.into_word(), it.to.into_word()]
+                && *log.data == *value.as_slice()
+        })
+    };
+    let next = |log: &Log| log.index.checked_add(U256::from(1));
+    by_token().filter(used).filter_map(next).any(transferred_at)
 }
 
 #[cfg(test)]
@@ -140,30 +148,74 @@ mod tests {
             topics,
             data: Bytes::copy_from_slice(data),
             transaction_hash: B256::ZERO,
+            index: U256::ZERO,
             removed: false,
+        };
+        let in_order = |logs: &[&Log]| -> Vec<Log> {
+            let numbered = (7_u64..).zip(logs);
+            numbered.map(|(at, log)| Log { index: U256::from(at), ..(*log).clone() }).collect()
         };
         let value = |units: u64| B256::from(U256::from(units));
         let (from, to) = (it.from.into_word(), it.to.into_word());
         let moved = log(vec![TRANSFER, from, to], value(1000).as_slice());
         let used = log(vec![AUTHORIZATION_USED, from, it.nonce], &[]);
-        assert!(shows_payment(&[used.clone(), moved.clone()], &payment));
+        assert!(shows_payment(&in_order(&[&used, &moved]), &payment));
+        let other = log(vec![AUTHORIZATION_USED, from, value(1)], &[]);
+        assert!(shows_payment(&in_order(&[&other, &moved, &used, &moved, &other]), &payment));
         let foreign = |log: &Log| Log { address: Address::repeat_byte(9), ..log.clone() };
         let removed = |log: &Log| Log { removed: true, ..log.clone() };
         for bad in [
             vec![],
-            vec![moved.clone()],
-            vec![used.clone()],
-            vec![used.clone(), foreign(&moved)],
-            vec![foreign(&used), moved.clone()],
-            vec![used.clone(), removed(&moved)],
-            vec![used.clone(), log(vec![TRANSFER, from, to], value(999).as_slice())],
-            vec![used.clone(), log(vec![TRANSFER, to, from], value(1000).as_slice())],
-            vec![used.clone(), log(vec![TRANSFER, from, to], &[0; 31])],
-            vec![log(vec![AUTHORIZATION_USED, from, value(1)], &[]), moved.clone()],
-            vec![log(vec![AUTHORIZATION_USED, to, it.nonce], &[]), moved.clone()],
+            vec![&moved],
+            vec![&used],
+            vec![&used, &foreign(&moved)],
+            vec![&foreign(&used), &moved],
+            vec![&used, &removed(&moved)],
+            vec![&used, &log(vec![TRANSFER, from, to], value(999).as_slice())],
+            vec![&used, &log(vec![TRANSFER, to, from], value(1000).as_slice())],
+            vec![&used, &log(vec![TRANSFER, from, to], &[0; 31])],
+            vec![&other, &moved],
+            vec![&log(vec![AUTHORIZATION_USED, to, it.nonce], &[]), &moved],
+            // The transfer belongs to another authorisation, or to nobody.
+            vec![&moved, &used],
+            vec![&used, &other, &moved],
+            vec![&other, &moved, &used],
+            vec![&used, &foreign(&other), &moved],
         ] {
+            let bad = in_order(&bad);
             assert!(!shows_payment(&bad, &payment), "{bad:?}");
         }
+        let last = Log { index: U256::MAX, ..used };
+        assert!(!shows_payment(&[last, moved], &payment));
+    }
+
+    #[test]
+    fn a07_one_transfer_proves_one_payment() {
+        let first = crate::evm::check::tests::payment();
+        let mut second = first.clone();
+        second.authorization.nonce = B256::repeat_byte(2);
+        let it = &first.authorization;
+        let (from, to) = (it.from.into_word(), it.to.into_word());
+        let value = B256::from(U256::from(it.value.units()));
+        let events = [
+            (vec![AUTHORIZATION_USED, from, it.nonce], B256::ZERO),
+            (vec![TRANSFER, from, to], value),
+            (vec![AUTHORIZATION_USED, from, second.authorization.nonce], B256::ZERO),
+            (vec![TRANSFER, from, from], B256::ZERO),
+        ];
+        let logs: Vec<Log> = (0_u64..)
+            .zip(events)
+            .map(|(at, (topics, data))| Log {
+                address: first.token.address().alloy(),
+                topics,
+                data: Bytes::copy_from_slice(data.as_slice()),
+                transaction_hash: B256::ZERO,
+                index: U256::from(at),
+                removed: false,
+            })
+            .collect();
+        assert!(shows_payment(&logs, &first));
+        assert!(!shows_payment(&logs, &second));
     }
 
     #[test]

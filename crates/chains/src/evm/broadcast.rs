@@ -29,8 +29,10 @@ pub(crate) enum NotSent {
     NoSigner,
     #[error("the number of the next transaction could not be learnt: {0}")]
     Nonce(RpcError),
-    #[error("another transaction took the place of {0}, which never was carried out")]
-    Superseded(B256),
+    #[error("the token does not answer as one: {0}")]
+    OddToken(String),
+    #[error("the authorisation is not valid yet, or about to expire: {0}")]
+    Untimely(String),
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]

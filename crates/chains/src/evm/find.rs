@@ -30,8 +30,8 @@ const WINDOWS_BATCH: usize = 10;
 pub(crate) enum Found {
     /// It moved the money as signed.
     Paid(Settlement),
-    /// It did, in a block that is not as deep yet as configured.
-    PaidNotDeep(Settlement),
+    /// It was used in a block that is not as deep yet as configured, by this transaction.
+    NotDeep(B256),
     /// It was cancelled by its owner, or the token moved no money.
     Elsewhere(B256),
     /// Its event was not found as far back as was looked.
@@ -68,12 +68,13 @@ impl Chain {
         let Some(receipt) = Receipt::read(self.rpc().call(call.method, call.params).await?)? else {
             return Ok(Found::Nowhere);
         };
+        if !is_deep(&receipt, U256::from(head), self.config().confirmations.max(1)) {
+            return Ok(Found::NotDeep(transaction));
+        }
         if !receipt.succeeded() || !abi::shows_payment(&receipt.logs, payment) {
             return Ok(Found::Elsewhere(transaction));
         }
-        let settlement = settlement_of(payment, &receipt);
-        let deep = is_deep(&receipt, U256::from(head), self.config().confirmations.max(1));
-        Ok(if deep { Found::Paid(settlement) } else { Found::PaidNotDeep(settlement) })
+        Ok(Found::Paid(settlement_of(payment, &receipt)))
     }
 
     fn lookback_windows(&self) -> u64 {

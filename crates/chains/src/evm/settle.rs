@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, U256};
 use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Reason, Timestamp};
 use tokio::sync::watch;
@@ -18,9 +18,10 @@ use super::find::{Found, settlement_of};
 use super::flights::{Join, Outcome, Pilot, Progress};
 use super::tracker::Fate;
 use super::transaction::Draft;
+use super::usage::Usage;
 use super::verify::{NoStanding, Standing, Trial, TrialKind, judge};
 use crate::facilitator::{FacilitatorError, Lookup, SettleError, Settlement};
-use crate::rpc::{Receipt, RpcError, quantity};
+use crate::rpc::{Receipt, RpcError};
 
 /// No settlement takes more; an estimate above it is a token that does other things.
 const GAS_MAX: u64 = 5_000_000;
@@ -30,14 +31,13 @@ impl Chain {
     pub(crate) async fn settle(
         self: &Arc<Self>,
         request: &SettleRequest,
-        now: Timestamp,
     ) -> Result<Settlement, SettleError> {
         let payment = self.read_signed(request).map_err(rejected)?;
         let progress = match self.flights.join(&payment) {
             Join::Settled(settlement) => return Ok(settlement),
             Join::Follow(progress) => progress,
             Join::Start(pilot, progress) => {
-                self.tasks.spawn(Arc::clone(self).fly(payment, now, pilot));
+                self.tasks.spawn(Arc::clone(self).fly(payment, pilot));
                 progress
             }
             Join::Conflict => {
@@ -59,33 +59,23 @@ impl Chain {
             Err(refusal) if is_of_configuration(&refusal.reason) => return Ok(Lookup::CannotTell),
             Err(refusal) => return Ok(Lookup::Dead { reason: refusal.reason }),
         };
-        let from = self.signers.simulated();
-        let standing = match self.standing(&payment, from, TrialKind::Simulate).await {
-            Ok(standing) => standing,
-            Err(NoStanding::Refused(refusal)) => {
-                return Ok(Lookup::Dead { reason: refusal.reason });
+        let at = match self.usage(&payment, U256::ZERO).await? {
+            Usage::Unused { at } => at,
+            Usage::Used => {
+                return Ok(match self.find(&payment).await? {
+                    Found::Paid(settlement) => Lookup::Landed(settlement),
+                    Found::NotDeep(_) => Lookup::Open,
+                    Found::Elsewhere(_) => {
+                        Lookup::Dead { reason: Reason::InvalidExactEvmNonceAlreadyUsed }
+                    }
+                    Found::Nowhere => Lookup::CannotTell,
+                });
             }
-            Err(NoStanding::Rpc(error)) => return Err(error),
         };
-        if standing.used {
-            return Ok(match self.find(&payment).await? {
-                Found::Paid(settlement) => Lookup::Landed(settlement),
-                Found::PaidNotDeep(_) => Lookup::Open,
-                Found::Elsewhere(_) => {
-                    Lookup::Dead { reason: Reason::InvalidExactEvmNonceAlreadyUsed }
-                }
-                Found::Nowhere => Lookup::CannotTell,
-            });
-        }
-        // The token compares with the time of a block, so the chain's own clock decides.
-        let latest = serde_json::json!(["latest", false]);
-        let block = self.rpc().call("eth_getBlockByNumber", latest).await?;
-        let time: u64 = quantity(block.get("timestamp").unwrap_or_default())?;
-        if payment.authorization.ends() <= Timestamp::from_seconds(time) {
-            let reason = Reason::InvalidExactEvmPayloadAuthorizationValidBefore;
-            return Ok(Lookup::Dead { reason });
-        }
-        Ok(Lookup::Open)
+        Ok(match expired(&payment, at) {
+            Some(refusal) => Lookup::Dead { reason: refusal.reason },
+            None => Lookup::Open,
+        })
     }
 
     /// The payment, if everything but its time is good: a late repeat asks what became of it.
@@ -103,28 +93,30 @@ impl Chain {
         outcome.unwrap_or_else(|| Outcome::Unknown { transaction: progress.borrow().transaction })
     }
 
-    async fn fly(self: Arc<Self>, payment: ExactPayment, now: Timestamp, pilot: Pilot) {
-        let carried = self.stop.run_until_cancelled(self.carry_out(&payment, now, &pilot)).await;
+    async fn fly(self: Arc<Self>, payment: ExactPayment, pilot: Pilot) {
+        let carried = self.stop.run_until_cancelled(self.carry_out(&payment, &pilot)).await;
         let transaction = pilot.transaction();
         let outcome = carried.unwrap_or(Outcome::Unknown { transaction });
         self.flights.finish(&payment, &pilot, outcome);
     }
 
-    async fn carry_out(&self, payment: &ExactPayment, now: Timestamp, pilot: &Pilot) -> Outcome {
+    /// Sends the payment whatever the clock here says: only the chain's own time ends it.
+    async fn carry_out(&self, payment: &ExactPayment, pilot: &Pilot) -> Outcome {
         let Some(signer) = self.signers.pick() else { return Outcome::not_sent(NotSent::NoSigner) };
         let standing = match self.standing(payment, signer.address(), TrialKind::Estimate).await {
             Ok(standing) => standing,
-            Err(NoStanding::Refused(refusal)) => return refused(refusal),
+            // So answers a node that is not up to date, too.
+            Err(NoStanding::Refused(refusal)) => {
+                return Outcome::not_sent(NotSent::OddToken(refusal.message));
+            }
             Err(NoStanding::Rpc(error)) => return Outcome::not_sent(error),
         };
         if standing.used {
-            return self.reconcile(payment, None).await;
+            return self.follow_use(payment, None).await;
         }
-        let gas = match check::check_window(&payment.authorization, now)
-            .and_then(|()| gas_limit(payment, &standing))
-        {
+        let gas = match gas_limit(payment, &standing) {
             Ok(gas) => gas,
-            Err(refusal) => return refused(refusal),
+            Err(refusal) => return self.refuse(payment, refusal).await,
         };
         let fees = match self.fees.current().await {
             Ok(fees) => fees,
@@ -143,68 +135,99 @@ impl Chain {
         }
     }
 
+    /// Before anything was sent: a refusal, unless the chain's time is what stands in the way and
+    /// has not run out.
+    async fn refuse(&self, payment: &ExactPayment, refusal: Refusal) -> Outcome {
+        let at = match self.usage(payment, U256::ZERO).await {
+            Ok(Usage::Unused { at }) => at,
+            Ok(Usage::Used) => return self.follow_use(payment, None).await,
+            Err(error) => return Outcome::not_sent(error),
+        };
+        if let Some(refusal) = expired(payment, at) {
+            return refused(refusal);
+        }
+        let reverts = refusal.reason == Reason::InvalidExactEvmTransactionSimulationFailed;
+        if reverts && check::check_window(&payment.authorization, at).is_err() {
+            return Outcome::not_sent(NotSent::Untimely(refusal.message));
+        }
+        refused(refusal)
+    }
+
     async fn await_fate(&self, payment: &ExactPayment, departed: Departed) -> Outcome {
-        let transaction = Some(departed.transaction);
+        let transaction = departed.transaction;
         match departed.fate.await {
             Ok(Fate::Mined(receipt)) if is_payment(&receipt, payment) => {
                 Outcome::Settled(settlement_of(payment, &receipt))
             }
             // Somebody may have been faster with the same authorisation: that counts as settled.
-            Ok(Fate::Mined(receipt)) => self.reconcile(payment, Some(receipt)).await,
-            Ok(Fate::Superseded) => self.reconcile_superseded(payment, departed.transaction).await,
-            Err(_) => Outcome::Unknown { transaction },
+            Ok(Fate::Mined(receipt)) => {
+                let hash = receipt.transaction_hash;
+                self.reconcile(payment, hash, Some(&receipt)).await
+            }
+            Ok(Fate::Superseded) => self.reconcile(payment, transaction, None).await,
+            Err(_) => Outcome::Unknown { transaction: Some(transaction) },
         }
     }
 
-    /// Where the nonce went, if our own transaction did not move the money.
-    async fn reconcile(&self, payment: &ExactPayment, ours: Option<Receipt>) -> Outcome {
-        let hash = ours.as_ref().map(|it| it.transaction_hash);
-        let found = match self.find_use(payment).await {
-            Ok(found) => found,
+    /// What became of a payment that our own transaction did not make: mined with this receipt, or
+    /// never to be mined. Final is only a use that was found, an expiry by the chain's own time, or
+    /// a token that carried out the call and moved nothing.
+    async fn reconcile(
+        &self,
+        payment: &ExactPayment,
+        ours: B256,
+        receipt: Option<&Receipt>,
+    ) -> Outcome {
+        let since = receipt.map_or(U256::ZERO, |it| it.block_number);
+        let at = match self.usage(payment, since).await {
+            Ok(Usage::Unused { at }) => at,
+            Ok(Usage::Used) => return self.follow_use(payment, Some(ours)).await,
             Err(error) => {
-                tracing::warn!(%error, payment = %payment.id, "a used nonce could not be looked into");
-                return Outcome::Unknown { transaction: hash };
+                tracing::warn!(%error, payment = %payment.id, "whether it was used cannot be told");
+                return Outcome::Unknown { transaction: Some(ours) };
             }
         };
-        match (found, ours) {
-            (Some(Found::Paid(settlement)), _) => Outcome::Settled(settlement),
-            (Some(Found::PaidNotDeep(settlement)), _) => {
-                Outcome::Unknown { transaction: settlement.transaction.parse().ok() }
+        if receipt.is_some_and(Receipt::succeeded) {
+            return without_events(ours);
+        }
+        expired(payment, at).map_or(Outcome::Unknown { transaction: Some(ours) }, refused)
+    }
+
+    /// Where a used authorisation went.
+    async fn follow_use(&self, payment: &ExactPayment, ours: Option<B256>) -> Outcome {
+        match self.find(payment).await {
+            Ok(Found::Paid(settlement)) => Outcome::Settled(settlement),
+            Ok(Found::NotDeep(transaction)) => Outcome::Unknown { transaction: Some(transaction) },
+            Ok(Found::Elsewhere(transaction)) if Some(transaction) == ours => {
+                without_events(transaction)
             }
-            (Some(Found::Elsewhere(transaction)), _) => Outcome::Rejected {
+            Ok(Found::Elsewhere(transaction)) => Outcome::Rejected {
                 reason: Reason::InvalidExactEvmNonceAlreadyUsed,
                 message: format!(
                     "expected an unused nonce, found it used or cancelled by {transaction}, which \
                      did not make this payment"
                 ),
             },
-            (None, Some(ours)) => Outcome::Rejected {
-                reason: Reason::InvalidExactEvmTransactionFailed,
-                message: failure_of(&ours),
-            },
-            (Some(Found::Nowhere), _) | (None, None) => Outcome::Unknown { transaction: hash },
+            Ok(Found::Nowhere) => Outcome::Unknown { transaction: ours },
+            Err(error) => {
+                tracing::warn!(%error, payment = %payment.id, "a used nonce could not be looked into");
+                Outcome::Unknown { transaction: ours }
+            }
         }
     }
+}
 
-    /// Where the nonce went; nothing if it is unused.
-    async fn find_use(&self, payment: &ExactPayment) -> Result<Option<Found>, RpcError> {
-        let from = self.signers.simulated();
-        let used = match self.standing(payment, from, TrialKind::Simulate).await {
-            Ok(standing) => standing.used,
-            Err(NoStanding::Refused(_)) => false,
-            Err(NoStanding::Rpc(error)) => return Err(error),
-        };
-        if used { self.find(payment).await.map(Some) } else { Ok(None) }
+/// Why a payment unused in a block of this time never will be made; `None` if it still can be.
+fn expired(payment: &ExactPayment, at: Timestamp) -> Option<Refusal> {
+    let it = &payment.authorization;
+    if at < it.ends() {
+        return None;
     }
-
-    /// Our own transaction never will be carried out; somebody else's may have been.
-    async fn reconcile_superseded(&self, payment: &ExactPayment, ours: B256) -> Outcome {
-        match self.find_use(payment).await {
-            Ok(Some(Found::Paid(settlement))) => Outcome::Settled(settlement),
-            Ok(None) => Outcome::not_sent(NotSent::Superseded(ours)),
-            Ok(Some(_)) | Err(_) => Outcome::Unknown { transaction: Some(ours) },
-        }
-    }
+    let found = it.valid_before;
+    let message =
+        format!("expected validBefore after the chain's time {}, found {found}", at.seconds());
+    let reason = Reason::InvalidExactEvmPayloadAuthorizationValidBefore;
+    Some(check::refusal_of(it.from, reason, message))
 }
 
 /// Whether a payment is refused for what is configured now, which says nothing of what became of it
@@ -223,14 +246,13 @@ fn is_payment(receipt: &Receipt, payment: &ExactPayment) -> bool {
     receipt.succeeded() && abi::shows_payment(&receipt.logs, payment)
 }
 
-fn failure_of(receipt: &Receipt) -> String {
-    let transaction = receipt.transaction_hash;
-    if receipt.succeeded() {
-        format!(
+/// Carried out, and no money moved (attack A20).
+fn without_events(transaction: B256) -> Outcome {
+    Outcome::Rejected {
+        reason: Reason::InvalidExactEvmTransactionFailed,
+        message: format!(
             "expected the payment's Transfer and AuthorizationUsed in {transaction}, found none"
-        )
-    } else {
-        format!("expected {transaction} to run, found that it reverted")
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use super::abi;
 use super::chain::Chain;
 use super::check::{self, ExactPayment, Refusal, refusal_of};
 use crate::facilitator::Verification;
-use crate::rpc::{Answer, Call, NodeError, RpcError, quantity, word};
+use crate::rpc::{Answer, Call, NodeError, RpcError, one_word, quantity, word};
 
 /// What a chain says, as of its latest block.
 #[derive(Debug)]
@@ -82,6 +82,14 @@ impl Chain {
         }
     }
 
+    /// What the payer holds, as of the latest block.
+    pub(crate) async fn balance(&self, payment: &ExactPayment) -> Result<Amount, RpcError> {
+        let call = abi::balance_of(payment.authorization.from);
+        let call = call_of(payment, call, None, "eth_call");
+        let balance = self.rpc().call(call.method, call.params).await?;
+        Ok(amount(U256::from_be_bytes(one_word(&balance)?.0)))
+    }
+
     /// Nonce, balance and trial in one batch.
     pub(crate) async fn standing(
         &self,
@@ -108,7 +116,7 @@ impl Chain {
         let [state, balance, trial] = answers;
         let used = read_used(payment, state)?;
         let balance = balance.map_err(|error| RpcError::Node { method: "eth_call", error })?;
-        let balance = word(&balance)?.map_or(U256::ZERO, |it| U256::from_be_bytes(it.0));
+        let balance = U256::from_be_bytes(one_word(&balance)?.0);
         Ok(Standing { used, balance, trial: read_trial(trial, kind)? })
     }
 }

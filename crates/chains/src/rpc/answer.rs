@@ -26,6 +26,9 @@ pub(crate) struct Log {
     pub(crate) topics: Vec<B256>,
     pub(crate) data: Bytes,
     pub(crate) transaction_hash: B256,
+    /// Its place among all events of its block.
+    #[serde(rename = "logIndex")]
+    pub(crate) index: U256,
     #[serde(default)]
     pub(crate) removed: bool,
 }
@@ -74,6 +77,23 @@ pub(crate) fn word(value: &Value) -> Result<Option<B256>, RpcError> {
     Ok(words(value)?.first().copied())
 }
 
-fn garbage(what: &'static str) -> RpcError {
+/// Exactly one word: nothing, as nodes answer that are not up to date, is no answer.
+pub(crate) fn one_word(value: &Value) -> Result<B256, RpcError> {
+    match words(value)?.as_slice() {
+        [word] => Ok(*word),
+        _ => Err(garbage("something that is not one word")),
+    }
+}
+
+/// A boolean, as contracts return it.
+pub(crate) fn boolean(value: &Value) -> Result<bool, RpcError> {
+    match U256::from_be_bytes(one_word(value)?.0) {
+        U256::ZERO => Ok(false),
+        it if it == U256::from(1) => Ok(true),
+        _ => Err(garbage("something that is neither true nor false")),
+    }
+}
+
+pub(crate) fn garbage(what: &'static str) -> RpcError {
     RpcError::Garbage { host: Arc::from("the node"), what }
 }

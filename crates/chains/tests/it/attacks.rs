@@ -2,14 +2,14 @@
 
 use farebox_chains::{Facilitator, Lookup, SettleError, Settlement};
 use farebox_devnet::{DEV_ACCOUNTS, Mining};
-use farebox_protocol::wire::SettleRequest;
+use farebox_protocol::wire::{PaymentRequirements, SettleRequest};
 use farebox_protocol::{Amount, Reason};
 use serde_json::{Value, json};
 
 use crate::support::{CHAIN, PAY_TO, TOKEN, World, demand, now, pay, payer, until};
 
 /// The call of `transferWithAuthorization` that anybody can make of a payment that they have seen.
-fn stolen_call(request: &SettleRequest) -> String {
+pub(crate) fn stolen_call(request: &SettleRequest) -> String {
     let payload = &request.payment_payload.value().payload;
     let text = |pointer: &str| payload.pointer(pointer).and_then(Value::as_str).unwrap();
     let digits = |pointer: &str| text(pointer).trim_start_matches("0x").to_lowercase();
@@ -33,7 +33,7 @@ fn stolen_call(request: &SettleRequest) -> String {
 }
 
 /// Sends it from an account that has nothing to do with us, at a price that beats ours.
-async fn front_run(world: &World, request: &SettleRequest) -> String {
+pub(crate) async fn front_run(world: &World, request: &SettleRequest) -> String {
     let call = json!([{
         "from": DEV_ACCOUNTS[5].address,
         "to": TOKEN,
@@ -45,7 +45,7 @@ async fn front_run(world: &World, request: &SettleRequest) -> String {
     world.rpc("eth_sendTransaction", call).await.as_str().unwrap().to_owned()
 }
 
-fn settlement(transaction: String) -> Settlement {
+pub(crate) fn settlement(transaction: String) -> Settlement {
     Settlement {
         transaction,
         network: CHAIN.parse().unwrap(),
@@ -85,6 +85,48 @@ async fn a07_overtaken_in_the_same_block_the_payment_counts_once() {
     let (found, theirs) = tokio::join!(world.facilitator.settle(&request, now()), overtake);
     assert_eq!(found.unwrap(), settlement(theirs));
     assert_eq!(world.balance(PAY_TO).await, 1_000);
+    world.end().await;
+}
+
+/// Run-time code that makes these calls of the token, one after the other, whatever it is asked.
+fn batch_of(calls: &[String]) -> String {
+    // Each: CODECOPY(0, offset, size), CALL(GAS, TOKEN, 0, 0, size, 0, 0), POP.
+    let token = TOKEN.trim_start_matches("0x");
+    let one = |size: usize, offset: usize| {
+        format!("61{size:04x}61{offset:04x}6000396000600061{size:04x}6000600073{token}5af150")
+    };
+    let calls: Vec<&str> = calls.iter().map(|it| it.trim_start_matches("0x")).collect();
+    let mut offset = calls.len() * one(0, 0).len() / 2 + 1;
+    let mut code = String::from("0x");
+    for call in &calls {
+        code += &one(call.len() / 2, offset);
+        offset += call.len() / 2;
+    }
+    // STOP, and what the calls say.
+    code + "00" + &calls.concat()
+}
+
+#[tokio::test]
+async fn a07_one_transfer_settles_one_of_several_payments() {
+    let world = World::start(Mining::Instant, 1).await;
+    let paid = pay(&payer(), &demand(1_000), 1);
+    let unpaid = pay(&payer(), &demand(1_000), 2);
+    // The second nonce is used by the payer's own transfer of nothing to itself.
+    let to_itself = PaymentRequirements { pay_to: payer().address().to_string(), ..demand(0) };
+    let calls = [stolen_call(&paid), stolen_call(&pay(&payer(), &to_itself, 2))];
+    let batch = "0x00000000000000000000000000000000000ba7c4";
+    world.rpc("anvil_setCode", json!([batch, batch_of(&calls)])).await;
+    let call = json!([{"from": DEV_ACCOUNTS[5].address, "to": batch, "gas": "0x7a120"}]);
+    let theirs = world.rpc("eth_sendTransaction", call).await.as_str().unwrap().to_owned();
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
+
+    let landed = Lookup::Landed(settlement(theirs));
+    assert_eq!(world.facilitator.lookup(&paid, now()).await.unwrap(), landed);
+    let dead = Lookup::Dead { reason: Reason::InvalidExactEvmNonceAlreadyUsed };
+    assert_eq!(world.facilitator.lookup(&unpaid, now()).await.unwrap(), dead);
+    let result = world.facilitator.settle(&unpaid, now()).await;
+    let Err(SettleError::Rejected { reason, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(reason, Reason::InvalidExactEvmNonceAlreadyUsed);
     world.end().await;
 }
 

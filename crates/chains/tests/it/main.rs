@@ -1,9 +1,12 @@
 //! Payments verified and settled on the dev chain, and facilitators and nodes that misbehave.
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "lengths of short code")]
 mod attacks;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod lagging;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
 mod parallel;

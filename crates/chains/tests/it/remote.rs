@@ -12,11 +12,14 @@ use farebox_chains::{
     ChainReader, Facilitator, Lookup, RemoteConfig, RemoteFacilitator, SettleError, Verification,
 };
 use farebox_devnet::Mining;
+use farebox_protocol::{Amount, Reason};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{CHAIN, World, demand, network_config, now, pay, payer, use_tls};
+use crate::support::{
+    CHAIN, TOKEN, World, altered, demand, network_config, now, pay, payer, use_tls,
+};
 
 const HASH: &str = "0xa7227545fdf08b8326e0d1290123ab278f47b25910dbe239b8a9a6d8c019f32c";
 
@@ -158,6 +161,30 @@ async fn failures_are_told_apart_by_what_to_do() {
     let pending = failure("settlement_pending", HASH);
     assert_eq!(settle(pending).await, format!("unknown {HASH}"));
     assert_eq!(settle(failure("unexpected_settle_error", "")).await, "not sent");
+    assert_eq!(settle(failure("paused_by_owner", "")).await, "rejected paused_by_owner");
+    // Used by whom? By a transaction of this very payment, for all that is known.
+    for used in [
+        "invalid_exact_evm_nonce_already_used",
+        "nonce_already_used",
+        "authorization_used",
+        "duplicate_settlement",
+        "invalid_exact_evm_transaction_failed",
+        "transaction_failed",
+    ] {
+        assert_eq!(settle(failure(used, "")).await, "unknown ", "{used}");
+    }
+    let sent = failure("invalid_exact_evm_transaction_simulation_failed", HASH);
+    assert_eq!(settle(sent).await, format!("unknown {HASH}"));
+    for (message, expected) in [
+        ("FiatTokenV2: authorization is used or canceled", "unknown "),
+        ("Pausable: paused", "rejected simulation_failed"),
+    ] {
+        let body = json!({
+            "success": false, "errorReason": "simulation_failed", "errorMessage": message,
+            "transaction": "", "network": CHAIN,
+        });
+        assert_eq!(settle(Script::Answer(200, body.to_string())).await, expected, "{message}");
+    }
     let doubtful = failure("unexpected_settle_error", HASH);
     assert_eq!(settle(doubtful).await, format!("unknown {HASH}"));
     assert_eq!(settle(Script::Answer(429, "slow down".to_owned())).await, "not sent");
@@ -219,6 +246,111 @@ async fn verification_asks_on_and_believes_no_other_payer() {
     assert_eq!(lookup.unwrap(), Lookup::CannotTell);
     broken.end().await;
     honest.end().await;
+}
+
+#[tokio::test]
+async fn a27_a_payment_is_checked_here_before_anybody_is_believed() {
+    let liar = json!({"isValid": true, "payer": payer().address().to_string()});
+    let liar = Fake::start(Script::Answer(200, liar.to_string())).await;
+    let client = remote(&[&liar.url], None);
+    let good = pay(&payer(), &demand(1_000), 1);
+    let verification = client.verify(&good, now()).await.unwrap();
+    assert!(matches!(verification, Verification::Valid { .. }), "{verification:?}");
+    let authorization = |field: &'static str, value: &'static str| {
+        altered(&good, |it| {
+            it["paymentPayload"]["payload"]["authorization"][field] = json!(value);
+        })
+    };
+    let expected = Reason::InvalidExactEvmPayloadAuthorizationValueMismatch;
+    for (request, at, expected) in [
+        (authorization("value", "1"), now(), expected.clone()),
+        (authorization("value", "1000000"), now(), expected),
+        (authorization("to", TOKEN), now(), Reason::InvalidExactEvmRecipientMismatch),
+        (authorization("validAfter", "1"), now(), Reason::InvalidExactEvmSignature),
+        (
+            good.clone(),
+            now().plus(Duration::from_hours(1)),
+            Reason::InvalidExactEvmPayloadAuthorizationValidBefore,
+        ),
+    ] {
+        let verification = client.verify(&request, at).await.unwrap();
+        let Verification::Invalid { reason, .. } = verification else { panic!("{expected}") };
+        assert_eq!(reason, expected);
+    }
+    liar.end().await;
+}
+
+#[tokio::test]
+async fn a11_a_malleable_signature_is_refused_before_anybody_is_asked() {
+    let nobody = remote(&["http://127.0.0.1:1/"], None);
+    let good = pay(&payer(), &demand(1_000), 1);
+    assert!(nobody.verify(&good, now()).await.is_err());
+    for change in [
+        |signature: &str| format!("{signature}00"),
+        |signature: &str| signature.get(..130).unwrap().to_owned(),
+        |signature: &str| format!("{}{}1b", signature.get(..66).unwrap(), "f".repeat(64)),
+    ] {
+        let forged = altered(&good, |it| {
+            let place = it.pointer_mut("/paymentPayload/payload/signature").unwrap();
+            *place = json!(change(place.as_str().unwrap()));
+        });
+        let verification = nobody.verify(&forged, now()).await.unwrap();
+        let Verification::Invalid { reason, .. } = verification else { panic!("{verification:?}") };
+        assert_eq!(reason, Reason::InvalidExactEvmSignature);
+    }
+}
+
+#[tokio::test]
+async fn a05_a_chain_to_ask_tells_what_the_payer_holds() {
+    let world = World::start(Mining::Instant, 1).await;
+    let from = payer().address().to_string();
+    let honest = json!({"isValid": true, "payer": from});
+    let honest = Fake::start(Script::Answer(200, honest.to_string())).await;
+    let request = pay(&payer(), &demand(1_000), 1);
+    let balance = Some(Amount::from_units(world.balance(&from).await));
+    let client = remote(&[&honest.url], Some(reader(&world, world.devnet.url())));
+    let valid = Verification::Valid { payer: from, balance };
+    assert_eq!(client.verify(&request, now()).await.unwrap(), valid);
+    let blind = remote(&[&honest.url], Some(reader(&world, "http://127.0.0.1:1".to_owned())));
+    assert!(blind.verify(&request, now()).await.is_err());
+    honest.end().await;
+    world.end().await;
+}
+
+fn reader(world: &World, url: String) -> ChainReader {
+    let config = vec![network_config(&[url])];
+    ChainReader::new(config, world.tasks.clone(), world.stop.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_refusal_is_believed_only_where_the_chain_does_not_contradict() {
+    let world = World::start(Mining::Instant, 1).await;
+    let refusal = |reason: &str| {
+        let body =
+            json!({"success": false, "errorReason": reason, "transaction": "", "network": CHAIN});
+        Script::Answer(200, body.to_string())
+    };
+    let plain = Fake::start(refusal("insufficient_funds")).await;
+    let used = Fake::start(refusal("nonce_already_used")).await;
+    let request = pay(&payer(), &demand(1_000), 1);
+    let sees = || Some(reader(&world, world.devnet.url()));
+    let blind = || Some(reader(&world, "http://127.0.0.1:1".to_owned()));
+    let settle = async |fake: &Fake, reader| {
+        remote(&[&fake.url], reader).settle(&request, now()).await.unwrap_err()
+    };
+    let unknown = |it: SettleError| matches!(it, SettleError::Unknown { transaction: None });
+    let rejected = |it: SettleError| matches!(it, SettleError::Rejected { .. });
+    assert!(rejected(settle(&plain, sees()).await));
+    assert!(unknown(settle(&plain, blind()).await));
+    assert!(unknown(settle(&used, sees()).await));
+    assert!(unknown(settle(&used, blind()).await));
+    world.devnet.increase_time(600);
+    world.devnet.mine();
+    assert!(rejected(settle(&plain, sees()).await));
+    assert!(rejected(settle(&used, sees()).await));
+    plain.end().await;
+    used.end().await;
+    world.end().await;
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn refusals_of_the_chain_have_their_reasons() {
             "success": false,
             "errorReason": "invalid_exact_evm_insufficient_balance",
             "errorMessage": "expected a balance of at least 1000, found 0",
-            "payer": poor.address().to_lower_hex(),
+            "payer": poor.address().to_string(),
             "transaction": "",
             "network": CHAIN,
         })
