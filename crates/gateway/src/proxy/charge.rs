@@ -169,10 +169,22 @@ impl Paid {
     }
 }
 
-/// What every answer to a paid request carries.
+/// What every answer to a paid request carries. Nothing that the upstream told caches stays, for
+/// some of them believe it before `Cache-Control` (attack A17).
 pub(crate) fn keep_private(headers: &mut HeaderMap) {
+    let told: Vec<HeaderName> =
+        headers.keys().filter(|name| is_for_caches(name.as_str())).cloned().collect();
+    for name in told {
+        headers.remove(name);
+    }
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.append(VARY, VARY_VALUE);
+}
+
+/// RFC 9111 §5, RFC 9213 §3, and what CDNs and nginx had before it.
+fn is_for_caches(name: &str) -> bool {
+    matches!(name, "age" | "edge-control" | "expires" | "pragma" | "x-accel-expires")
+        || ["cache-control", "surrogate-control"].iter().any(|it| name.ends_with(it))
 }
 
 /// On an answer that was passed on without a charge.

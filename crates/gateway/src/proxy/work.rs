@@ -4,9 +4,10 @@ use std::future::pending;
 
 use axum::body::Body;
 use bytes::Bytes;
+use farebox_billing::Format;
 use farebox_protocol::Timestamp;
 use farebox_store::SettleMode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::LengthLimitError;
 
@@ -80,6 +81,10 @@ fn sort(app: &App, asked: &Asked, answer: Answer) -> Result<Work, Problem> {
     if !status.is_success() {
         return Ok(Work::NotServed(answer.map(Body::new)));
     }
+    if asked.route.config.format != Format::Opaque && is_encoded(answer.headers()) {
+        // We asked for `identity`. What cannot be read cannot be metered.
+        return Err(Problem::new(Kind::UpstreamFailed, "The upstream's answer is compressed."));
+    }
     if is_event_stream(answer.headers()) {
         return Ok(Work::Flowing(Flowing::Events(answer)));
     }
@@ -96,6 +101,13 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("text/event-stream")
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// A 101 would turn the connection into something that no meter reads.

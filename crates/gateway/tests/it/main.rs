@@ -21,6 +21,7 @@ mod faults;
 mod ledger;
 mod lifecycle;
 mod replay;
+mod review_answers;
 mod review_money;
 mod settling;
 mod smuggling;
