@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, Limits, PathPattern};
 use crate::entropy::Entropy;
@@ -49,6 +50,8 @@ pub(crate) struct App {
     pub(crate) seal_key: SealKey,
     /// The answer to whoever has not paid, but for its offers.
     pub(crate) unpaid: Prepared,
+    /// The room for clients' bodies.
+    pub(crate) bodies: Bodies,
     /// Payments before their hold.
     pub(crate) claims: Arc<Claims>,
     /// Payments past their hold, and settlements: a shutdown waits for them.
@@ -102,6 +105,7 @@ impl App {
             entropy: parts.entropy,
             seal_key,
             unpaid: Problem::new(Kind::PaymentRequired, detail).prepare(),
+            bodies: Bodies::new(),
             claims: Claims::new(),
             payments,
             draining: CancellationToken::new(),

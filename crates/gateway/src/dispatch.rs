@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use crate::app::{App, Mount};
-use crate::body::{declared_length, read_body};
+use crate::body::declared_length;
 use crate::problem::{Kind, Problem};
 use crate::proxy::{Asked, free, pay};
 use crate::routes::{Found, LiveRoute};
@@ -69,10 +69,12 @@ async fn priced(
     target: Target,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    let body = read_body(&app.limits, &parts.headers, body).await?;
-    let digest = Digest::of(&body);
-    let asked = Asked::read(route, parts.method, target, parts.headers, (body, digest))?;
-    pay::pay(app, asked).await
+    let body = app.bodies.read(&app.limits, &parts.headers, body).await?;
+    let asked = app.bodies.work(body.len(), move || {
+        let digest = Digest::of(&body);
+        Asked::read(route, parts.method, target, parts.headers, (body, digest))
+    });
+    pay::pay(app, asked.await??).await
 }
 
 /// Our own bounds, below those of the HTTP parser, so that the answer is ours.

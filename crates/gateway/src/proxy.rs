@@ -21,6 +21,7 @@ use farebox_billing::{BadBody, RequestFacts};
 use farebox_protocol::Digest;
 use http::{HeaderMap, Method};
 
+use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::routes::LiveRoute;
 use crate::target::Target;
@@ -54,9 +55,13 @@ impl Asked {
     }
 
     /// The body for the upstream, held to what the quote assumed.
-    pub(crate) fn enforced_body(&self) -> Result<Bytes, Problem> {
-        let config = &self.route.config;
-        self.facts.enforce(config.format, &self.body, &config.ceiling).map_err(bad_body)
+    pub(crate) async fn enforced_body(self: &Arc<Self>, app: &App) -> Result<Bytes, Problem> {
+        let asked = Arc::clone(self);
+        let enforced = app.bodies.work(self.body.len(), move || {
+            let config = &asked.route.config;
+            asked.facts.enforce(config.format, &asked.body, &config.ceiling).map_err(bad_body)
+        });
+        enforced.await?
     }
 }
 

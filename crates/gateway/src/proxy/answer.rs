@@ -84,7 +84,9 @@ async fn read(
         Unread::TooLarge => {
             Problem::new(Kind::UpstreamFailed, "The answer is too large to be withheld until paid.")
         }
-        Unread::Silent => Problem::new(Kind::UpstreamTimeout, "The upstream fell silent."),
+        Unread::Silent | Unread::NoRoom => {
+            Problem::new(Kind::UpstreamTimeout, "The upstream fell silent.")
+        }
         Unread::Broken(error) => {
             Problem::new(Kind::UpstreamFailed, "The upstream's answer broke off.").caused_by(error)
         }

@@ -30,7 +30,7 @@ async fn take(app: &Arc<App>, asked: &Arc<Asked>) -> Result<Response<Body>, Prob
     let accepted = accept::accept(app, asked, payment)?; // 5
     app.reached(Step::Decoded, accepted.id());
     accept::refuse_replay(app, &accepted).await?; // 6
-    let body = asked.enforced_body()?;
+    let body = asked.enforced_body(app).await?;
     let verified = accept::verify(app, accepted).await?; // 7
     app.reached(Step::Verified, verified.id());
     let (reply, answer) = Reply::channel();
