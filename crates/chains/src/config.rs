@@ -33,7 +33,8 @@ pub struct NetworkConfig {
     pub gas_price_cap_wei: u128,
 }
 
-/// An EIP-3009 token.
+/// An EIP-3009 token, which emits `AuthorizationUsed` and then `Transfer` with nothing in between, as
+/// all known ones do: payments in another would stay of unknown outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenConfig {
     /// Its contract.

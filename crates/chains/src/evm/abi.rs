@@ -88,28 +88,45 @@ pub(crate) fn revert_text(data: &[u8]) -> Option<String> {
     string(&words)
 }
 
-/// Whether these events of one transaction hold the payment's `AuthorizationUsed` and, as the very
-/// next event of all, its `Transfer`, both by the token. A status flag alone proves nothing: some
-/// tokens do not revert on a used nonce.
+/// What the events of one transaction prove of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The money moved as signed.
+    Paid,
+    /// It did not.
+    Unpaid,
+    /// The token does not emit its events as EIP-3009 tokens do: no verdict either way.
+    Unclear,
+}
+
+/// Reads the events of one transaction. A status flag alone proves nothing: some tokens do not
+/// revert on a used nonce.
 ///
-/// EIP-3009 tokens emit the two back to back. Nothing may stand between them, so that one `Transfer`
-/// proves one payment, whatever else a payer's contract does with other nonces in the same
-/// transaction (attack A7) or during a token's callbacks.
-pub(crate) fn shows_payment(logs: &[Log], payment: &ExactPayment) -> bool {
+/// EIP-3009 tokens emit `AuthorizationUsed` and `Transfer` back to back. Nothing may stand between
+/// the payment's two, so that one `Transfer` proves one payment, whatever else a payer's contract
+/// does with other nonces in the same transaction (attack A7) or during a token's callbacks.
+pub(crate) fn proof_of(logs: &[Log], payment: &ExactPayment) -> Proof {
     let it = &payment.authorization;
     let token = payment.token.address().alloy();
     let value = B256::from(U256::from(it.value.units()));
     let by_token = || logs.iter().filter(|log| log.address == token && !log.removed);
-    let used = |log: &&Log| log.topics == [AUTHORIZATION_USED, it.from.into_word(), it.nonce];
-    let transferred_at = |index: U256| {
-        by_token().any(|log| {
-            log.index == index
-                && log.topics == [TRANSFER, it.from.into_word(), it.to.into_word()]
-                && *log.data == *value.as_slice()
-        })
+    let is_use = |log: &&Log| log.topics == [AUTHORIZATION_USED, it.from.into_word(), it.nonce];
+    let is_transfer = |log: &Log| log.topics.first() == Some(&TRANSFER);
+    let moves_it = |log: &Log| {
+        log.topics == [TRANSFER, it.from.into_word(), it.to.into_word()]
+            && *log.data == *value.as_slice()
     };
-    let next = |log: &Log| log.index.checked_add(U256::from(1));
-    by_token().filter(used).filter_map(next).any(transferred_at)
+    let mut unclear = false;
+    for used in by_token().filter(is_use) {
+        let next = used.index.checked_add(U256::from(1));
+        match by_token().find(|log| Some(log.index) == next) {
+            Some(next) if moves_it(next) => return Proof::Paid,
+            // The use of the nonce moved something else.
+            Some(next) if is_transfer(next) => {}
+            Some(_) | None => unclear |= by_token().any(moves_it),
+        }
+    }
+    if unclear { Proof::Unclear } else { Proof::Unpaid }
 }
 
 #[cfg(test)]
@@ -159,34 +176,37 @@ mod tests {
         let (from, to) = (it.from.into_word(), it.to.into_word());
         let moved = log(vec![TRANSFER, from, to], value(1000).as_slice());
         let used = log(vec![AUTHORIZATION_USED, from, it.nonce], &[]);
-        assert!(shows_payment(&in_order(&[&used, &moved]), &payment));
         let other = log(vec![AUTHORIZATION_USED, from, value(1)], &[]);
-        assert!(shows_payment(&in_order(&[&other, &moved, &used, &moved, &other]), &payment));
+        let nothing = log(vec![TRANSFER, from, from], value(0).as_slice());
         let foreign = |log: &Log| Log { address: Address::repeat_byte(9), ..log.clone() };
         let removed = |log: &Log| Log { removed: true, ..log.clone() };
-        for bad in [
-            vec![],
-            vec![&moved],
-            vec![&used],
-            vec![&used, &foreign(&moved)],
-            vec![&foreign(&used), &moved],
-            vec![&used, &removed(&moved)],
-            vec![&used, &log(vec![TRANSFER, from, to], value(999).as_slice())],
-            vec![&used, &log(vec![TRANSFER, to, from], value(1000).as_slice())],
-            vec![&used, &log(vec![TRANSFER, from, to], &[0; 31])],
-            vec![&other, &moved],
-            vec![&log(vec![AUTHORIZATION_USED, to, it.nonce], &[]), &moved],
-            // The transfer belongs to another authorisation, or to nobody.
-            vec![&moved, &used],
-            vec![&used, &other, &moved],
-            vec![&other, &moved, &used],
-            vec![&used, &foreign(&other), &moved],
+        for (logs, expected) in [
+            (vec![&used, &moved], Proof::Paid),
+            (vec![&other, &moved, &used, &moved, &other], Proof::Paid),
+            (vec![], Proof::Unpaid),
+            (vec![&moved], Proof::Unpaid),
+            (vec![&used], Proof::Unpaid),
+            (vec![&used, &foreign(&moved)], Proof::Unpaid),
+            (vec![&foreign(&used), &moved], Proof::Unpaid),
+            (vec![&used, &removed(&moved)], Proof::Unpaid),
+            (vec![&used, &log(vec![TRANSFER, from, to], value(999).as_slice())], Proof::Unpaid),
+            (vec![&used, &log(vec![TRANSFER, to, from], value(1000).as_slice())], Proof::Unpaid),
+            (vec![&used, &log(vec![TRANSFER, from, to], &[0; 31])], Proof::Unpaid),
+            (vec![&other, &moved], Proof::Unpaid),
+            (vec![&log(vec![AUTHORIZATION_USED, to, it.nonce], &[]), &moved], Proof::Unpaid),
+            // The transfer belongs to another authorisation.
+            (vec![&other, &moved, &used, &nothing], Proof::Unpaid),
+            (vec![&used, &nothing, &other, &moved], Proof::Unpaid),
+            // No EIP-3009 token that we know does so; money may have moved.
+            (vec![&moved, &used], Proof::Unclear),
+            (vec![&used, &other, &moved], Proof::Unclear),
+            (vec![&used, &foreign(&other), &moved], Proof::Unclear),
         ] {
-            let bad = in_order(&bad);
-            assert!(!shows_payment(&bad, &payment), "{bad:?}");
+            let logs = in_order(&logs);
+            assert_eq!(proof_of(&logs, &payment), expected, "{logs:?}");
         }
         let last = Log { index: U256::MAX, ..used };
-        assert!(!shows_payment(&[last, moved], &payment));
+        assert_eq!(proof_of(&[last, moved], &payment), Proof::Unclear);
     }
 
     #[test]
@@ -214,8 +234,8 @@ mod tests {
                 removed: false,
             })
             .collect();
-        assert!(shows_payment(&logs, &first));
-        assert!(!shows_payment(&logs, &second));
+        assert_eq!(proof_of(&logs, &first), Proof::Paid);
+        assert_eq!(proof_of(&logs, &second), Proof::Unpaid);
     }
 
     #[test]

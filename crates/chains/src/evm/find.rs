@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_primitives::{B256, U256, b256};
 use serde_json::json;
 
-use super::abi;
+use super::abi::{self, Proof};
 use super::chain::Chain;
 use super::check::ExactPayment;
 use super::tracker::{is_deep, receipt_call};
@@ -25,6 +25,10 @@ const WINDOWS_MAX: u64 = 200;
 /// How many windows go into one batch.
 const WINDOWS_BATCH: usize = 10;
 
+/// What is said of a token that cannot be served well.
+const ODD_EVENTS: &str = "the token does not emit AuthorizationUsed and Transfer back to back: it cannot be told what \
+     was paid";
+
 /// Where a used authorisation went.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -34,7 +38,7 @@ pub(crate) enum Found {
     NotDeep(B256),
     /// It was cancelled by its owner, or the token moved no money.
     Elsewhere(B256),
-    /// Its event was not found as far back as was looked.
+    /// Its event was not found as far back as was looked, or tells nothing.
     Nowhere,
 }
 
@@ -71,10 +75,14 @@ impl Chain {
         if !is_deep(&receipt, U256::from(head), self.config().confirmations.max(1)) {
             return Ok(Found::NotDeep(transaction));
         }
-        if !receipt.succeeded() || !abi::shows_payment(&receipt.logs, payment) {
-            return Ok(Found::Elsewhere(transaction));
-        }
-        Ok(Found::Paid(settlement_of(payment, &receipt)))
+        Ok(match abi::proof_of(&receipt.logs, payment) {
+            Proof::Paid if receipt.succeeded() => Found::Paid(settlement_of(payment, &receipt)),
+            Proof::Paid | Proof::Unpaid => Found::Elsewhere(transaction),
+            Proof::Unclear => {
+                tracing::error!(%transaction, payment = %payment.id, "{ODD_EVENTS}");
+                Found::Nowhere
+            }
+        })
     }
 
     fn lookback_windows(&self) -> u64 {

@@ -10,7 +10,7 @@ use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Reason, Timestamp};
 use tokio::sync::watch;
 
-use super::abi;
+use super::abi::{self, Proof};
 use super::broadcast::{Departed, NotSent};
 use super::chain::Chain;
 use super::check::{self, ExactPayment, Refusal};
@@ -243,7 +243,7 @@ fn is_of_configuration(reason: &Reason) -> bool {
 }
 
 fn is_payment(receipt: &Receipt, payment: &ExactPayment) -> bool {
-    receipt.succeeded() && abi::shows_payment(&receipt.logs, payment)
+    receipt.succeeded() && abi::proof_of(&receipt.logs, payment) == Proof::Paid
 }
 
 /// Carried out, and no money moved (attack A20).
