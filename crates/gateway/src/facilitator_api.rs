@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,13 +20,16 @@ use farebox_chains::{
 };
 use farebox_protocol::Reason;
 use farebox_protocol::wire::VerifyRequest;
-use http::{StatusCode, header};
+use http::{Request, StatusCode, header};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
+use crate::body::Bodies;
 use crate::clock::Clock;
+use crate::config::Limits;
+use crate::server::listening::{Answers, Listening};
 
 /// The longest body that is read; payments are a few kilobytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -53,8 +57,29 @@ pub fn facilitator_router(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Cloc
 #[derive(Debug)]
 pub struct FacilitatorServer {
     address: SocketAddr,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    listening: Listening,
+}
+
+/// The endpoints, behind the bounds that the gateway has for its own.
+#[derive(Clone, Debug)]
+struct Alone {
+    router: Router,
+    bodies: Arc<Bodies>,
+}
+
+impl Answers for Alone {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let (parts, body) = request.into_parts();
+        let limits = Limits { request_bytes_max: BODY_BYTES_MAX, ..Limits::STANDARD };
+        let body = match self.bodies.read(&limits, &parts.headers, body).await {
+            Ok(body) => Body::from(body),
+            Err(problem) => return problem.into_response(),
+        };
+        match self.router.clone().oneshot(Request::from_parts(parts, body)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }
 
 impl FacilitatorServer {
@@ -66,18 +91,10 @@ impl FacilitatorServer {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let router = facilitator_router(facilitator, clock);
-        let stopped = stop.clone().cancelled_owned();
-        tasks.spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the facilitator stopped");
-            }
-        });
-        tasks.close();
-        Ok(Self { address, stop, tasks })
+        let alone = Alone { router, bodies: Arc::new(Bodies::new()) };
+        let listening = Listening::start(listener, alone, Limits::STANDARD.into());
+        Ok(Self { address, listening })
     }
 
     /// Where it listens.
@@ -88,16 +105,12 @@ impl FacilitatorServer {
     /// Takes no new requests and finishes the running ones, at most for `drain`. A settlement that
     /// is cut off is on its way all the same; the same request finds it later.
     pub async fn shutdown(self, drain: Duration) {
-        self.stop.cancel();
-        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+        self.listening.stop();
+        if tokio::time::timeout(drain, self.listening.ended()).await.is_err() {
             tracing::warn!("shutdown cut off what was running");
         }
-    }
-}
-
-impl Drop for FacilitatorServer {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.listening.abort();
+        self.listening.ended().await;
     }
 }
 

@@ -1,22 +1,27 @@
-//! Sockets: the accept loop, one task for each connection, and the way out.
+//! The gateway's life: from its parts to a port that is served, and the way out.
 
 mod connection;
+pub(crate) mod listening;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use farebox_chains::Facilitator;
 use farebox_store::{Ledger, StoreError};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::listening::{Answers, Listening};
 use crate::app::{App, Mount};
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
+use crate::dispatch::dispatch;
 use crate::entropy::Entropy;
 use crate::probe::Probe;
 use crate::routes::RouteError;
@@ -75,23 +80,18 @@ pub struct Gateway;
 pub struct Running {
     address: SocketAddr,
     app: Arc<App>,
-    lives: Lives,
-    _guards: [DropGuard; 4],
-}
-
-/// What keeps parts of the gateway alive, outermost first.
-#[derive(Clone, Debug)]
-struct Lives {
-    /// Cancelled: no new connections, no new requests on old ones.
-    stop: CancellationToken,
-    /// Cancelled: connections are dropped where they stand.
-    abort: CancellationToken,
+    listening: Listening,
     /// Cancelled: the settlement worker rests for good.
     retire: CancellationToken,
-    /// The accept loop and connections.
-    connections: TaskTracker,
     /// The settlement worker.
     workers: TaskTracker,
+    _guards: [DropGuard; 2],
+}
+
+impl Answers for Arc<App> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        dispatch(Self::clone(self), request).await
+    }
 }
 
 impl Gateway {
@@ -104,19 +104,13 @@ impl Gateway {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let app = App::build(config, parts).await?;
-        let lives = Lives {
-            stop: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            retire: CancellationToken::new(),
-            connections: TaskTracker::new(),
-            workers: TaskTracker::new(),
-        };
-        lives.workers.spawn(Arc::clone(&app.settler).run(lives.retire.clone()));
-        lives.connections.spawn(accept(listener, Arc::clone(&app), lives.clone()));
+        let retire = CancellationToken::new();
+        let workers = TaskTracker::new();
+        workers.spawn(Arc::clone(&app.settler).run(retire.clone()));
+        let listening = Listening::start(listener, Arc::clone(&app), app.limits.into());
         tracing::info!(%address, routes = app.routes.len(), "gateway listens");
-        let guards = [&app.draining, &lives.stop, &lives.abort, &lives.retire]
-            .map(|it| it.clone().drop_guard());
-        Ok(Running { address, app, lives, _guards: guards })
+        let guards = [&app.draining, &retire].map(|it| it.clone().drop_guard());
+        Ok(Running { address, app, listening, retire, workers, _guards: guards })
     }
 }
 
@@ -129,26 +123,25 @@ impl Running {
     /// Takes no new requests, finishes the running ones (those whose client has gone included) and
     /// what settlements are due, all within the configured time; what is left is for recovery.
     pub async fn shutdown(self) {
-        let Self { app, lives, .. } = &self;
+        let Self { app, listening, retire, workers, .. } = &self;
         app.draining.cancel();
-        lives.stop.cancel();
-        let finished = tokio::time::timeout(app.limits.drain, drain(app, lives)).await.is_ok();
+        listening.stop();
+        let drained = drain(app, listening);
+        let finished = tokio::time::timeout(app.limits.drain, drained).await.is_ok();
         if !finished {
             tracing::warn!(payments = app.payments.len(), "shutdown cut off what was running");
         }
-        lives.abort.cancel();
-        lives.retire.cancel();
-        lives.workers.close();
-        lives.connections.close();
-        lives.workers.wait().await;
-        lives.connections.wait().await;
+        listening.abort();
+        retire.cancel();
+        workers.close();
+        workers.wait().await;
+        listening.ended().await;
         tracing::info!(finished, "gateway stopped");
     }
 }
 
-async fn drain(app: &App, lives: &Lives) {
-    lives.connections.close();
-    lives.connections.wait().await;
+async fn drain(app: &App, listening: &Listening) {
+    listening.ended().await;
     app.payments.close();
     let mut pause = DRAIN_POLL;
     loop {
@@ -165,35 +158,5 @@ async fn drain(app: &App, lives: &Lives) {
         app.clock.sleep_until(app.clock.now().plus(pause)).await;
         let idle = app.payments.is_empty();
         pause = if idle { pause.saturating_mul(2).min(DRAIN_POLL_MAX) } else { DRAIN_POLL };
-    }
-}
-
-async fn accept(listener: TcpListener, app: Arc<App>, lives: Lives) {
-    let slots = Arc::new(Semaphore::new(app.limits.connections_max));
-    loop {
-        // Above the limit new connections wait in the listen queue.
-        let next = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-            Some((listener.accept().await, slot))
-        };
-        let accepted = tokio::select! {
-            () = lives.stop.cancelled() => return,
-            accepted = next => accepted,
-        };
-        match accepted {
-            Some((Ok((stream, _)), slot)) => {
-                let connection = connection::serve(stream, Arc::clone(&app), lives.clone());
-                lives.connections.spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
-            }
-            Some((Err(error), _)) => {
-                // Out of descriptors, mostly: connections that end give some back.
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            None => return,
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,9 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use super::Lives;
-use crate::app::App;
-use crate::dispatch::dispatch;
+use super::listening::{Answers, Bounds, Lives};
 
 /// What a client that speaks HTTP/2 without TLS sends first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -60,26 +57,25 @@ trait Graceful: Future<Output = Result<(), hyper::Error>> {
 }
 
 /// Serves until the client or the gateway is done.
-pub(super) async fn serve(stream: TcpStream, app: Arc<App>, lives: Lives) {
+pub(super) async fn serve(stream: TcpStream, answers: impl Answers, bounds: Bounds, lives: Lives) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection without TCP_NODELAY");
     }
     let protocol = tokio::select! {
         () = lives.stop.cancelled() => return,
-        protocol = tokio::time::timeout(app.limits.header_timeout, sniff(&stream)) => protocol,
+        protocol = tokio::time::timeout(bounds.header_timeout, sniff(&stream)) => protocol,
     };
     let Ok(Ok(protocol)) = protocol else { return };
     let io = TokioIo::new(stream);
-    let limits = app.limits;
     let service = service_fn(move |request: Request<Incoming>| {
-        let app = Arc::clone(&app);
-        async move { Ok::<Response<Body>, Infallible>(dispatch(app, request).await) }
+        let answers = answers.clone();
+        async move { Ok::<Response<Body>, Infallible>(answers.answer(request).await) }
     });
     match protocol {
         Protocol::Http1 => {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(limits.header_timeout)
+                .header_read_timeout(bounds.header_timeout)
                 .max_buf_size(HEAD_BUFFER_BYTES)
                 .max_headers(HEADERS_PARSED_MAX)
                 .serve_connection(io, service);

@@ -22,6 +22,7 @@ mod ledger;
 mod lifecycle;
 mod replay;
 mod review_answers;
+mod review_facilitator;
 mod review_money;
 mod settling;
 mod smuggling;
