@@ -109,8 +109,8 @@ impl<'a> Report<'a> {
             Outcome::Paid { .. } => self.line(format!("paid {paid}")),
             Outcome::Accepted => self.line(format!("paid {paid}; it settles later")),
             Outcome::NotCharged { reason } => {
-                self.line(format!("not charged: {reason}"));
-                self.line(format!("  signed for {paid}, which expires unused"));
+                self.line(format!("not charged, says the seller: {reason}"));
+                self.line(format!("  signed for {paid}, which nobody can settle once it expires"));
             }
             Outcome::Unknown { why } => {
                 self.line(format!("UNKNOWN whether charged: {why}"));

@@ -154,7 +154,7 @@ async fn every_exit_code() {
     check(Selling::Free(StatusCode::NOT_FOUND), &PAYING, PayExit::HttpError, ["GET", ""]).await;
     let teapot = StatusCode::IM_A_TEAPOT;
     check(Selling::Honest(teapot), &PAYING, PayExit::HttpError, ["GET", "paid 0.01"]).await;
-    let rejected = "not charged: insufficient_funds\\u{1b}[2J";
+    let rejected = "not charged, says the seller: insufficient_funds\\u{1b}[2J";
     check(Selling::Rejects, &PAYING, PayExit::Rejected, ["pay", rejected]).await;
     check(Selling::Breaks, &PAYING, PayExit::Unknown, ["", "UNKNOWN whether charged"]).await;
     check(Selling::CutsOff, &PAYING, PayExit::AnswerLost, ["half", "paid 0.010000"]).await;
