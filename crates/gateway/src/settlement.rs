@@ -66,8 +66,11 @@ pub struct Settler {
     entropy: Arc<Entropy>,
     slots: Arc<Semaphore>,
     wake: Notify,
-    /// Held by the worker from a lease until its tasks have begun.
+    /// Held by the worker from a lease until its tasks have begun, and while an outcome is recorded
+    /// once more.
     leasing: tokio::sync::Mutex<()>,
+    /// Outcomes that are being recorded; cancelled when the payment is leased again.
+    recording: Mutex<HashMap<PaymentId, CancellationToken>>,
     tasks: TaskTracker,
     /// Cancelled when the worker has ended.
     retired: CancellationToken,
@@ -131,6 +134,7 @@ impl Settler {
             slots: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             wake: Notify::new(),
             leasing: tokio::sync::Mutex::default(),
+            recording: Mutex::default(),
             tasks,
             retired: CancellationToken::new(),
             waiting: Mutex::default(),
@@ -221,6 +225,9 @@ impl Settler {
     }
 
     fn start(self: &Arc<Self>, job: Job, slot: Option<OwnedSemaphorePermit>) {
+        if let Some(recording) = self.recording().remove(&job.terms.id) {
+            recording.cancel();
+        }
         let settler = Arc::clone(self);
         self.tasks.spawn(async move {
             settler.finish(job).await;
@@ -233,7 +240,16 @@ impl Settler {
         let id = job.terms.id;
         let resolution = self.attempt(&job).await;
         let now = self.clock.now();
-        let recorded = self.record(|| self.ledger.resolve_job(id, resolution.clone(), now)).await;
+        let leased_again = CancellationToken::new();
+        self.recording().insert(id, leased_again.clone());
+        let resolve = || self.ledger.resolve_job(id, resolution.clone(), now);
+        let recorded = self.record(&leased_again, resolve).await;
+        {
+            let mut recording = self.recording();
+            if !leased_again.is_cancelled() {
+                recording.remove(&id);
+            }
+        }
         if let Err(error) = recorded {
             // Still leased: recovery at the next start looks it up.
             tracing::error!(payment.id = %id, %error, "settlement outcome could not be recorded");
@@ -260,22 +276,35 @@ impl Settler {
         let heard = self.waiting().remove(&id).is_some_and(|it| it.send(told).is_ok());
         if landed && !heard && job.answer == AnswerMark::Withheld {
             let why = "settled_unanswered";
-            if let Err(error) = self.record(|| self.ledger.owe_refund(id, why, now)).await {
+            let never = CancellationToken::new();
+            let recorded = self.record(&never, || self.ledger.owe_refund(id, why, now)).await;
+            if let Err(error) = recorded {
                 tracing::error!(payment.id = %id, %error, "refund owed could not be recorded");
             }
         }
     }
 
     /// Records what happened, again while the ledger is away or its answer unknown: recording is
-    /// idempotent. Once the settler stops, a few tries more.
-    async fn record<T, F>(&self, operation: impl Fn() -> F) -> Result<(), StoreError>
+    /// idempotent, until the payment is leased again: then an earlier try had been carried out, and
+    /// another would speak of the new lease. Once the settler stops, a few tries more.
+    async fn record<T, F>(
+        &self,
+        leased_again: &CancellationToken,
+        operation: impl Fn() -> F,
+    ) -> Result<(), StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let mut pause = RECORD_PAUSE;
         let mut left = RECORD_TRIES;
+        let mut leasing = None;
         loop {
-            let error = match operation().await {
+            if leased_again.is_cancelled() {
+                return Ok(());
+            }
+            let done = operation().await;
+            drop(leasing);
+            let error = match done {
                 Ok(_) => return Ok(()),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => error,
                 Err(error) => return Err(error),
@@ -294,6 +323,7 @@ impl Settler {
                 }
                 () = self.retired.cancelled(), if !retired => pause = RECORD_PAUSE,
             }
+            leasing = Some(self.leasing.lock().await);
         }
     }
 
@@ -383,6 +413,10 @@ impl Settler {
         let half = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) / 2;
         let jitter = self.entropy.below(half);
         self.clock.now().plus(Duration::from_millis(half.saturating_add(jitter)))
+    }
+
+    fn recording(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, CancellationToken>> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, oneshot::Sender<Settled>>> {

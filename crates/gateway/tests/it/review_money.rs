@@ -120,6 +120,22 @@ async fn what_a_settlement_came_to_is_recorded_however_long_the_ledger_is_away()
     assert_eq!(app.facilitator.settlements(), 1);
 }
 
+/// The outcome was recorded, which nobody knows, and the settlement is tried again meanwhile: what
+/// the first try came to must not be recorded over the second.
+#[tokio::test]
+async fn an_old_outcome_is_not_recorded_over_a_new_try() {
+    let (app, faults) = faulty(SettleMode::Background, Script::json("{}")).await;
+    app.facilitator.on_settle(OnSettle::NotSent);
+    faults.set_then(Operation::Resolve, (Fault::UnknownAfter, 1), (Fault::Unavailable, 6));
+    assert_eq!(app.buy("GET", "/premium/a", "", 1).await.status, 200);
+    while app.facilitator.settlements() == 0 {
+        tokio::task::yield_now().await;
+    }
+    app.facilitator.on_settle(OnSettle::Honest);
+    in_time(&app, &["settled"]).await;
+    assert_eq!((app.facilitator.settlements(), app.facilitator.landed()), (2, 1));
+}
+
 #[tokio::test]
 async fn what_is_owed_back_is_recorded_however_long_the_ledger_is_away() {
     let gate = Arc::new(Gate::default());
