@@ -1,6 +1,7 @@
 //! Routes as they run: checked at the start, with everything worked out that no request changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farebox_billing::{BadPrice, Format, NoPrice, Price, RequestFacts, price_version, quote};
 use farebox_protocol::{Amount, Asset, BadAsset};
@@ -8,6 +9,7 @@ use http::Method;
 use url::Url;
 
 use crate::config::{OfferTemplate, PathPattern, Route};
+use crate::proxy::accept::life_min;
 use crate::proxy::quote as offers;
 
 /// Paths of the gateway's own.
@@ -49,6 +51,14 @@ pub enum RouteError {
     Offers {
         /// Which route.
         route: String,
+    },
+    /// Its payments would end before there was time to work and to settle.
+    #[error("route `{route}`: payments that are good for {seconds} s leave no time for the work")]
+    Brief {
+        /// Which route.
+        route: String,
+        /// `maxTimeoutSeconds` of its offer.
+        seconds: u64,
     },
     /// The price cannot be charged.
     #[error("route `{route}`: {source}")]
@@ -214,6 +224,10 @@ fn live_offers(route: &Arc<Route>) -> Result<Vec<LiveOffer>, RouteError> {
     }
     let live = |template: &OfferTemplate| {
         let token = &template.token;
+        let seconds = template.max_timeout_seconds;
+        if Duration::from_secs(seconds) <= life_min(route.settle, seconds) {
+            return Err(RouteError::Brief { route: name(), seconds });
+        }
         let price = |source| RouteError::Price { route: name(), source };
         route.price.check(token.decimals).map_err(price)?;
         let asset = Asset::new(template.network.clone(), &token.address)
@@ -244,8 +258,6 @@ fn check_header(route: &LiveRoute, public_url: &Url) -> Result<(), RouteError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use farebox_billing::Ceiling;
     use farebox_chains::find_scheme;
     use farebox_protocol::Network;
@@ -334,6 +346,10 @@ mod tests {
             output_per_1m: "1".parse().unwrap(),
         };
         check(vec![Route { price: metered, ..paid("GET /a") }], Some("does not count"));
+        let brief = OfferTemplate { max_timeout_seconds: 17, ..offer(4) };
+        check(vec![route("GET /a", "0.01", vec![brief])], Some("no time for the work"));
+        let enough = OfferTemplate { max_timeout_seconds: 18, ..offer(4) };
+        check(vec![route("GET /a", "0.01", vec![enough])], None);
     }
 
     #[test]

@@ -318,7 +318,7 @@ fn check_terms(accepted: &Accepted, now: Timestamp) -> Result<(), Problem> {
 /// How long a payment must still be good when it comes. Where work is done before it is settled,
 /// nearly all that the offer asks for: a short life would cut the work, or leave it unpaid (attack
 /// A8).
-fn life_min(settle: SettleMode, max_timeout_seconds: u64) -> Duration {
+pub(crate) fn life_min(settle: SettleMode, max_timeout_seconds: u64) -> Duration {
     let asked_for = Duration::from_secs(max_timeout_seconds);
     let fresh =
         asked_for.saturating_sub(LATENESS_MAX).max(asked_for.checked_div(2).unwrap_or_default());
