@@ -308,11 +308,11 @@ fn read_pay_to(
 
 fn max_timeout(value: &Value<'_>) -> Result<Duration, Problem> {
     let span = values::duration(value)?;
-    let allowed = Duration::from_secs(10)..=Duration::from_hours(1);
+    let allowed = Duration::from_secs(30)..=Duration::from_hours(1);
     if allowed.contains(&span) && span.subsec_nanos() == 0 {
         return Ok(span);
     }
-    Err(value.wrong("whole seconds, from \"10s\" to \"1h\"").help(
+    Err(value.wrong("whole seconds, from \"30s\" to \"1h\"").help(
         "authorisations that end sooner cannot be settled in time; long ones keep the risk open",
     ))
 }

@@ -9,8 +9,8 @@ use farebox_protocol::wire::{
     PaymentPayload, PaymentRequirements, Raw, VerifyRequest, X402_VERSION,
 };
 use farebox_protocol::{
-    Amount, BadSeal, Digest, DigestBuilder, PaymentId, Reason, Seal, Timestamp, bound_nonce,
-    header, is_bound_nonce,
+    Amount, BadSeal, Digest, DigestBuilder, PaymentId, Reason, Seal, Timestamp, accepted_matches,
+    bound_nonce, header, is_bound_nonce,
 };
 use farebox_store::{AnswerMark, SettleMode, StoredPayment};
 use http::header::AUTHORIZATION;
@@ -182,9 +182,8 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
     let (index, offer) = offer_taken(asked, echoed)?;
     let seal_text = echoed.extra.get("quote").and_then(|it| it.as_str()).unwrap_or_default();
     let ours = quote::requirements(offer, echoed.amount, seal_text);
-    if !is_echo_of(echoed, &ours) {
-        return Err(not_an_offer(Reason::InvalidPaymentRequirements));
-    }
+    accepted_matches(&ours, echoed)
+        .map_err(|altered| refused(&Reason::InvalidPaymentRequirements, format!("{altered}.")))?;
     let identified = offer.template.scheme.identify(payload.value(), &ours).map_err(|bad| {
         Problem::new(
             Kind::MalformedPayment,
@@ -353,28 +352,6 @@ fn offer_taken<'a>(
             Reason::InvalidPaymentRequirements
         })
     })
-}
-
-/// Field for field; `extra` may have gained members and lost none (x402 v2, HTTP transport).
-fn is_echo_of(echoed: &PaymentRequirements, ours: &PaymentRequirements) -> bool {
-    let PaymentRequirements {
-        scheme,
-        network,
-        amount,
-        asset,
-        pay_to,
-        max_timeout_seconds,
-        extra,
-        rest,
-    } = echoed;
-    *scheme == ours.scheme
-        && *network == ours.network
-        && *amount == ours.amount
-        && *asset == ours.asset
-        && *pay_to == ours.pay_to
-        && *max_timeout_seconds == ours.max_timeout_seconds
-        && ours.extra.iter().all(|(name, value)| extra.get(name) == Some(value))
-        && rest.is_empty()
 }
 
 /// The seal vouches for the amount, so a quote is honoured after a price has changed.
