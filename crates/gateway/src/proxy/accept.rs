@@ -184,6 +184,9 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
     let ours = quote::requirements(offer, echoed.amount, seal_text);
     accepted_matches(&ours, echoed)
         .map_err(|altered| refused(&Reason::InvalidPaymentRequirements, format!("{altered}.")))?;
+    if !echoed.rest.is_empty() {
+        return Err(not_an_offer(Reason::InvalidPaymentRequirements));
+    }
     let identified = offer.template.scheme.identify(payload.value(), &ours).map_err(|bad| {
         Problem::new(
             Kind::MalformedPayment,
