@@ -5,6 +5,7 @@
 //! opened without a runtime. They see every commit that was answered, for a write is answered after
 //! its commit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -37,6 +38,7 @@ enum Message {
 #[derive(Debug)]
 pub(super) struct Readers {
     sender: Option<mpsc::Sender<Message>>,
+    closed: AtomicBool,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -55,7 +57,7 @@ impl Readers {
             thread::Builder::new().name(name).spawn(move || serve(&connect, &receiver))
         };
         let threads = (0..threads.max(1)).map(start_one).collect::<Result<_, _>>()?;
-        Ok(Self { sender: Some(sender), threads })
+        Ok(Self { sender: Some(sender), closed: AtomicBool::new(false), threads })
     }
 
     /// Runs a query; every error means that there is no answer, not that there is nothing.
@@ -65,6 +67,9 @@ impl Readers {
         F: FnOnce(&Connection) -> Done<T> + Send + 'static,
     {
         let gone = || StoreError::Unavailable(Gone.into());
+        if self.closed.load(Ordering::Acquire) {
+            return Err(gone());
+        }
         let sender = self.sender.as_ref().ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
         let message = Message::Query(Box::new(move |connection| {
@@ -83,6 +88,7 @@ impl Readers {
 
     /// Lets what is queued be answered and refuses the rest.
     pub(super) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         if let Some(sender) = &self.sender {
             // It fails only if they are closed already.
             drop(sender.send(Message::Close).await);

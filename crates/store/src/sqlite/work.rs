@@ -26,6 +26,16 @@ pub(super) struct Asked<T, F> {
     pub(super) work: F,
     /// What its result is the only evidence of.
     pub(super) evidence: Evidence<T>,
+    if_gone: IfGone,
+}
+
+/// What to do for a caller that had stopped waiting before its turn came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfGone {
+    /// What is booked is booked.
+    RunAnyway,
+    /// Nothing: nobody could use what it would make.
+    Skip,
 }
 
 impl<T, F> Asked<T, F>
@@ -34,12 +44,12 @@ where
 {
     /// An operation whose result can be asked for again.
     pub(super) fn new(work: F) -> Self {
-        Self { work, evidence: unheard::none }
+        Self { work, evidence: unheard::none, if_gone: IfGone::RunAnyway }
     }
 
     /// An operation whose result is evidence.
     pub(super) fn proving(work: F, evidence: Evidence<T>) -> Self {
-        Self { work, evidence }
+        Self { work, evidence, if_gone: IfGone::Skip }
     }
 }
 
@@ -58,12 +68,19 @@ pub(super) struct Pending<T, F> {
     work: Option<F>,
     result: Option<Done<T>>,
     evidence: Evidence<T>,
+    if_gone: IfGone,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<T, F> Pending<T, F> {
     pub(super) fn new(asked: Asked<T, F>, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
-        Self { work: Some(asked.work), result: None, evidence: asked.evidence, reply }
+        Self {
+            work: Some(asked.work),
+            result: None,
+            evidence: asked.evidence,
+            if_gone: asked.if_gone,
+            reply,
+        }
     }
 }
 
@@ -73,6 +90,9 @@ where
     F: FnOnce(&Connection) -> Done<T> + Send,
 {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.if_gone == IfGone::Skip && self.reply.is_closed() {
+            return Ok(());
+        }
         let Some(work) = self.work.take() else { return Ok(()) };
         connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
         let result = work(connection);

@@ -248,25 +248,33 @@ impl Engine {
         }
     }
 
-    /// One batch, and then what it left without an owner.
+    /// One batch; and if it left something without an owner, then that at once.
     fn write(&mut self, batch: Vec<Box<dyn Work>>) {
-        self.write_once(batch);
-        let unheard = self.shared.take_unheard();
-        if unheard.is_empty() {
-            return;
-        }
-        let (reply, _) = oneshot::channel();
-        let all = unheard.clone();
-        let asked = Asked::new(move |it: &Connection| unheard::take_back(it, &all));
-        let end = self.write_once(vec![Box::new(Pending::new(asked, reply))]);
-        if !matches!(end, End::Committed) {
-            // It waits for the next batch.
-            self.shared.adopt(unheard);
+        if matches!(self.write_once(batch), End::Committed) {
+            self.write_once(Vec::new());
         }
     }
 
-    /// Runs, commits, answers.
+    /// Takes back what is unheard, runs the batch, commits, answers.
     fn write_once(&mut self, mut batch: Vec<Box<dyn Work>>) -> End {
+        let unheard = self.shared.take_unheard();
+        if unheard.is_empty() {
+            return self.write_batch(batch);
+        }
+        let (reply, mut answer) = oneshot::channel();
+        let all = unheard.clone();
+        let asked = Asked::new(move |it: &Connection| unheard::take_back(it, &all));
+        batch.insert(0, Box::new(Pending::new(asked, reply)));
+        let end = self.write_batch(batch);
+        if !matches!(answer.try_recv(), Ok(Ok(()))) {
+            // It goes with the next batch.
+            self.shared.adopt(unheard);
+        }
+        end
+    }
+
+    /// Runs, commits, answers.
+    fn write_batch(&mut self, mut batch: Vec<Box<dyn Work>>) -> End {
         if batch.is_empty() {
             return End::Committed;
         }

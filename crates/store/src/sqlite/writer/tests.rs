@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use farebox_billing::Payment;
+use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
 use rusqlite::ErrorCode;
 use tempfile::TempDir;
@@ -11,7 +11,8 @@ use super::*;
 use crate::port::{Admit, Admitted, AnswerMark, SettleMode, Terms};
 use crate::sqlite::fault::Fault;
 use crate::sqlite::holds::{self, HoldName};
-use crate::sqlite::{open, row};
+use crate::sqlite::unheard::Evidence;
+use crate::sqlite::{open, row, settlements};
 
 /// A writer on a file of its own, and a notice when it lets the file go.
 struct Bench {
@@ -244,6 +245,121 @@ async fn a_lost_transaction_is_no_unknown_outcome() {
     assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
 }
 
+/// Asks for what can be lost, and goes away before its turn or in the middle of it.
+async fn ask_and_go<T: Send + 'static>(
+    writer: &Writer,
+    leaves: Leaves,
+    work: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
+    evidence: Evidence<T>,
+) {
+    let (begun, has_begun) = mpsc::channel();
+    let (free, until) = mpsc::channel::<()>();
+    let slow = move |it: &Connection| {
+        begun.send(()).ok();
+        until.recv().ok();
+        work(it)
+    };
+    let mut call = Box::pin(writer.call(Asked::proving(slow, evidence)));
+    match leaves {
+        Leaves::Before => {
+            let gone = async move {
+                is_asked(&mut call).await;
+                drop(call);
+            };
+            in_one_batch(writer, gone).await;
+        }
+        Leaves::Meanwhile => {
+            is_asked(&mut call).await;
+            // The writer is another thread.
+            has_begun.recv().unwrap();
+            drop(call);
+        }
+    }
+    drop(free);
+}
+
+/// Polls once: it is sent, and not answered.
+async fn is_asked<F: Future + Unpin>(call: &mut F) {
+    std::future::poll_fn(|context| {
+        assert!(std::pin::Pin::new(&mut *call).poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+#[derive(Clone, Copy)]
+enum Leaves {
+    Before,
+    Meanwhile,
+}
+
+async fn stored(writer: &Writer, number: u64) -> Option<Payment> {
+    let look = move |it: &Connection| -> Done<_> { row::find(it, terms(number).id) };
+    writer.call(Asked::new(look)).await.unwrap().map(|it| it.state)
+}
+
+const GIVEN_BACK: Payment = Payment::Released { why: Release::NothingOwed };
+
+#[tokio::test]
+async fn an_admission_that_nobody_waits_for_is_given_back() {
+    for (leaves, expected) in [(Leaves::Before, None), (Leaves::Meanwhile, Some(GIVEN_BACK))] {
+        let bench = Bench::new();
+        let now = Timestamp::from_millis(5);
+        let ask = Admit { terms: terms(1), exposure_limit: None, now };
+        let work = move |it: &Connection| holds::admit(it, &ask);
+        ask_and_go(&bench.writer, leaves, work, unheard::in_admitted).await;
+        assert_eq!(stored(&bench.writer, 1).await, expected);
+        assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
+    }
+}
+
+/// Serves and captures payment 1.
+async fn capture(writer: &Writer, charge: Amount, now: Timestamp) {
+    let admitted = admit(writer, 1).await.unwrap();
+    let Admitted::New(hold) = admitted else { panic!("{admitted:?}") };
+    let hold = HoldName::of(&hold);
+    let charge = holds::Charge { units: charge, mark: AnswerMark::Leaving };
+    let serve = move |it: &Connection| -> Done<_> {
+        holds::begin_serve(it, hold, now)?;
+        holds::capture(it, hold, charge, now)
+    };
+    drop(writer.call(Asked::new(serve)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_waits_for_is_queued_again() {
+    for leaves in [Leaves::Before, Leaves::Meanwhile] {
+        let bench = Bench::new();
+        let (charge, now) = (Amount::from_units(60), Timestamp::from_millis(6));
+        capture(&bench.writer, charge, now).await;
+        let lease = move |it: &Connection| settlements::lease(it, None, 9, now);
+        ask_and_go(&bench.writer, leaves, lease, unheard::in_leased).await;
+        assert_eq!(stored(&bench.writer, 1).await, Some(Payment::Captured { charge }));
+        let lease_again = || bench.writer.call(Asked::proving(lease, unheard::in_leased));
+        let jobs = lease_again().await.unwrap();
+        let [job] = jobs.as_slice() else { panic!("{jobs:?}") };
+        assert_eq!((job.attempts, job.may_have_been_sent), (0, false));
+        // Heard of, it is given to nobody else.
+        assert!(lease_again().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_just_when_the_caller_went_is_passed_on() {
+    let passed = std::cell::RefCell::new(Vec::new());
+    let (reply, answer) = oneshot::channel();
+    let name = HoldName { id: terms(1).id, generation: 4 };
+    reply.send(Ok(name)).unwrap();
+    let evidence = |name: &HoldName| vec![Unheard::Hold(*name)];
+    drop(Waiting::new(answer, evidence, |unheard| passed.borrow_mut().extend(unheard)));
+    assert_eq!(*passed.borrow(), [Unheard::Hold(name)]);
+    // And what was heard is not.
+    let (reply, answer) = oneshot::channel();
+    reply.send(Ok(name)).unwrap();
+    let waiting = Waiting::new(answer, evidence, |_| panic!("it was heard"));
+    assert_eq!(waiting.answer().await.unwrap(), name);
+}
+
 #[tokio::test]
 async fn a_hold_of_unknown_outcome_does_not_stay_held() {
     let bench = Bench::new();
@@ -251,11 +367,7 @@ async fn a_hold_of_unknown_outcome_does_not_stay_held() {
     let Admitted::New(hold) = admitted else { panic!("{admitted:?}") };
     // As if its commit had failed after it reached the disk: nobody has the evidence.
     bench.writer.shared.adopt(vec![Unheard::Hold(HoldName::of(&hold))]);
-    assert_eq!(payments(&bench.writer).await, 1);
-    let look = |it: &Connection| -> Done<_> { row::find(it, terms(1).id) };
-    let row = bench.writer.call(Asked::new(look)).await.unwrap().unwrap();
-    let given_back = Payment::Released { why: farebox_billing::Release::NothingOwed };
-    assert_eq!((row.state, row.answer), (given_back, AnswerMark::Withheld));
+    assert_eq!(stored(&bench.writer, 1).await, Some(GIVEN_BACK));
     assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
 }
 
