@@ -19,7 +19,8 @@ pub enum Payment {
     Serving {
         /// The most that can be charged.
         limit: Amount,
-        /// What the last durable checkpoint says is owed for what may have left.
+        /// What the last durable checkpoint says is owed for what may have left: by the usage so
+        /// far, estimated where the upstream has not told it yet.
         delivered: Amount,
     },
     /// The work is done and priced; `charge` is owed and its settlement is queued.
@@ -145,8 +146,10 @@ impl Payment {
             (Self::Held { limit }, Event::Priced(charge)) if charge <= limit => {
                 Ok(Self::Captured { charge })
             }
+            // A checkpoint is an estimate, which the upstream's own count may undercut; but what has
+            // left is never free.
             (Self::Serving { limit, delivered }, Event::Priced(charge))
-                if delivered <= charge && charge <= limit =>
+                if charge <= limit && (delivered.is_zero() || !charge.is_zero()) =>
             {
                 Ok(Self::Captured { charge })
             }
@@ -230,11 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_lies_between_what_was_delivered_and_the_hold() {
+    fn a_charge_is_within_the_hold_and_something_where_something_left() {
+        assert!(serving(10).on(Event::Priced(Amount::ZERO)).is_ok());
         assert!(serving(10).on(Event::Priced(Amount::from_units(10))).is_ok());
         assert!(serving(10).on(Event::Priced(Amount::from_units(11))).is_err());
         let some = serving(10).on(Event::Delivered(Amount::from_units(3))).unwrap();
-        assert!(some.clone().on(Event::Priced(Amount::from_units(2))).is_err());
+        assert!(some.clone().on(Event::Priced(Amount::ZERO)).is_err());
+        assert!(some.clone().on(Event::Priced(Amount::from_units(11))).is_err());
+        assert!(some.clone().on(Event::Priced(Amount::from_units(1))).is_ok());
         assert!(some.on(Event::Priced(Amount::from_units(3))).is_ok());
     }
 

@@ -143,12 +143,12 @@ async fn what_was_delivered_is_not_released(ledger: &dyn Ledger) {
     assert!(matches!(released, Err(StoreError::Illegal(_))));
     let delivered = Payment::Serving { limit: units(100), delivered: units(3) };
     assert_eq!(state(ledger, 30).await, delivered);
-    // Neither less than what was delivered nor more than the limit; and the hold comes back.
-    let failed = ledger.capture(hold, units(2), AnswerMark::Leaving, at(1_044)).await.unwrap_err();
+    // Neither for free nor for more than the limit; and the hold comes back.
+    let failed = ledger.capture(hold, units(0), AnswerMark::Leaving, at(1_044)).await.unwrap_err();
     let failed = ledger.capture(failed.hold, units(101), AnswerMark::Leaving, at(1_044)).await;
     let hold = failed.unwrap_err().hold;
     // Whatever the caller believes, something has left.
-    drop(ledger.capture(hold, units(3), AnswerMark::Withheld, at(1_045)).await.unwrap());
+    drop(ledger.capture(hold, units(2), AnswerMark::Withheld, at(1_045)).await.unwrap());
     let stored = ledger.lookup(payment_id(30)).await.unwrap().unwrap();
     assert_eq!(stored.answer, AnswerMark::Leaving);
 }

@@ -187,7 +187,8 @@ impl Model {
         } else {
             return Err(No::Illegal);
         };
-        if charge < floor || it.terms.limit < charge {
+        // What has left is never free; the checkpoint itself is an estimate.
+        if (charge.is_zero() && !floor.is_zero()) || it.terms.limit < charge {
             return Err(No::Illegal);
         }
         it.captured(charge, mark, now);
