@@ -258,6 +258,18 @@ impl Order {
         self.with(&["--times", &times.to_string()])
     }
 
+    /// By a client that can read the chain, as signing for an allowance takes.
+    #[must_use]
+    pub fn reading(self, rpc: &str) -> Self {
+        self.with(&["--rpc", rpc])
+    }
+
+    /// By a client that knows the scheme `upto` as well.
+    #[must_use]
+    pub fn upto(self) -> Self {
+        self.with(&["--upto"])
+    }
+
     /// With other arguments of the script, e.g. `["--max-tokens", "5"]`.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {

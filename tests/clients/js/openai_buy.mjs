@@ -1,10 +1,11 @@
 // Buys chat completions with the official `openai` package whose fetch is the official paying fetch:
 // node openai_buy.mjs --url http://host/v1 --key 0x… [--model M] [--prompt P] [--max-tokens N] [--include-usage] [--stream] [--times N]
+//   [--rpc URL] [--upto]
 
 import OpenAI from "openai";
 import { BUYING, elapsedMs, flags, payingFetch, report } from "./shared.mjs";
 
-const { url, key, times, stream, model, prompt, ...limits } = flags({
+const { url, key, rpc, upto, times, stream, model, prompt, ...limits } = flags({
   ...BUYING,
   model: { type: "string", default: "test" },
   prompt: { type: "string", default: "hello" },
@@ -12,7 +13,7 @@ const { url, key, times, stream, model, prompt, ...limits } = flags({
   "include-usage": { type: "boolean", default: false },
 });
 
-const { paying, attempts } = payingFetch(key);
+const { paying, attempts } = payingFetch({ key, rpc, upto });
 const openai = new OpenAI({ baseURL: url, apiKey: "not-a-key", fetch: paying });
 const request = {
   model,

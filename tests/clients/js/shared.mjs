@@ -4,6 +4,7 @@
 import { parseArgs } from "node:util";
 import { decodePaymentRequiredHeader } from "@x402/core/http";
 import { registerExactEvmScheme } from "@x402/evm/exact/client";
+import { UptoEvmScheme } from "@x402/evm/upto/client";
 import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { privateKeyToAccount } from "viem/accounts";
 
@@ -22,6 +23,8 @@ export const BUYING = {
   key: { type: "string", required: true },
   stream: { type: "boolean", default: false },
   times: { type: "string", default: "1" },
+  rpc: { type: "string" },
+  upto: { type: "boolean", default: false },
 };
 
 /** What the first of the named headers says, decoded; its text where it cannot be decoded. */
@@ -37,13 +40,17 @@ function noted(headers, ...names) {
 
 /**
  * The official client with its default registration, around a fetch that notes each attempt.
- * `attempts` then tells what went over the wire: what was signed, and which answers came
- * (`status` stays null where none did).
+ * With `rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `upto` it
+ * knows that scheme as well. `attempts` then tells what went over the wire: what was signed, and
+ * which answers came (`status` stays null where none did).
  */
-export function payingFetch(key) {
+export function payingFetch({ key, rpc, upto }) {
   const attempts = [];
   const client = new x402Client();
-  registerExactEvmScheme(client, { signer: privateKeyToAccount(key) });
+  const signer = privateKeyToAccount(key);
+  const schemeOptions = rpc === undefined ? undefined : { rpcUrl: rpc };
+  registerExactEvmScheme(client, { signer, schemeOptions });
+  if (upto) client.register("eip155:*", new UptoEvmScheme(signer, schemeOptions));
   const recording = async (request) => {
     const attempt = {
       method: request.method,

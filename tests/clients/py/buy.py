@@ -1,6 +1,7 @@
 """Buys an HTTP resource with the official Python x402 client over httpx.
 
 python buy.py --url URL --key 0x… [--method POST] [--body JSON] [--header "Name: value"]… [--stream] [--times N]
+              [--rpc URL] [--upto]
 """
 
 import shared
@@ -19,7 +20,7 @@ def main() -> None:
     if args.stream:
         headers["accept"] = "text/event-stream"
     method = args.method or ("GET" if args.body is None else "POST")
-    paying, attempts = shared.paying_client(args.key)
+    paying, attempts = shared.paying_client(args)
 
     async def buy(started: float) -> dict:
         request = paying.stream(method, args.url, headers=headers, content=args.body)

@@ -2,6 +2,7 @@
 
 python openai_buy.py --url http://host/v1 --key 0x… [--model M] [--prompt P] [--max-tokens N] [--include-usage]
                      [--stream] [--times N]
+                     [--rpc URL] [--upto]
 """
 
 import shared
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("--include-usage", action="store_true")
     args = parser.parse_args()
 
-    paying, attempts = shared.paying_client(args.key)
+    paying, attempts = shared.paying_client(args)
     openai = AsyncOpenAI(base_url=args.url, api_key="not-a-key", http_client=paying)
     request = {"model": args.model, "messages": [{"role": "user", "content": args.prompt}]}
     if args.max_tokens is not None:

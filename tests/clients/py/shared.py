@@ -15,6 +15,8 @@ from eth_account import Account
 from x402 import x402Client
 from x402.http.clients import x402_httpx_transport
 from x402.mechanisms.evm.exact.register import register_exact_evm_client
+from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+from x402.mechanisms.evm.upto.client import UptoEvmScheme
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -24,6 +26,8 @@ def flags(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--key", required=True)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--rpc")
+    parser.add_argument("--upto", action="store_true")
     return parser
 
 
@@ -68,10 +72,18 @@ class Recording(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def paying_client(key: str, **options) -> tuple[httpx.AsyncClient, list[dict]]:
-    """The official client with its default registration, as an httpx client."""
+def paying_client(args: argparse.Namespace, **options) -> tuple[httpx.AsyncClient, list[dict]]:
+    """The official client with its default registration, as an httpx client.
+
+    With `--rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `--upto` it
+    knows that scheme as well.
+    """
     client = x402Client()
-    register_exact_evm_client(client, Account.from_key(key))
+    account = Account.from_key(args.key)
+    signer = account if args.rpc is None else EthAccountSignerWithRPC(account, args.rpc)
+    register_exact_evm_client(client, signer)
+    if args.upto:
+        client.register("eip155:*", UptoEvmScheme(signer))
     recording = Recording()
     transport = x402_httpx_transport(client, recording)
     return httpx.AsyncClient(transport=transport, **options), recording.attempts
