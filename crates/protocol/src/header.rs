@@ -44,7 +44,7 @@ pub enum BadHeader {
     #[error("the JSON nests deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
     /// Not the JSON that the specification describes.
-    #[error("not the JSON that x402 v2 describes: {0}")]
+    #[error("not the JSON that x402 describes: {0}")]
     Json(#[source] serde_json::Error),
 }
 

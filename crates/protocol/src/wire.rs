@@ -1,7 +1,9 @@
-//! x402 v2 structs, field for field as the specification has them.
+//! x402 v2 structs, field for field as the specification has them; those of v1 are in [`v1`].
 //!
 //! Source: x402 specification v2, §5 (types) and §7 (facilitator). Fields that this program does
 //! not know are kept in `rest` and written back; [`Raw`] keeps a whole document byte for byte.
+
+pub mod v1;
 
 mod facilitator;
 mod payment;

@@ -1,4 +1,4 @@
-//! Every x402 v2 message of the recorded traffic reads, and is written again without loss.
+//! Every x402 message of the recorded traffic, v1 and v2, reads, and is written again without loss.
 //!
 //! `tests/vectors/` holds what the official clients and servers said to each other (npm packages
 //! 2.27.0, Python package 2.25.0). A message that is not covered is listed with its reason, and every count is asserted, so
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use farebox_protocol::wire::{
     PaymentPayload, PaymentRequired, SettleRequest, SettlementResponse, SupportedResponse,
-    VerifyRequest, VerifyResponse,
+    VerifyRequest, VerifyResponse, v1,
 };
 use farebox_protocol::{accepted_matches, header};
 use serde::Serialize;
@@ -28,8 +28,12 @@ enum Kind {
     VerifyResponse,
     SettleRequest,
     SettleResponse,
-    /// Facilitator messages of x402 v1.
-    V1Facilitator,
+    /// x402 v1: the body of a 402 answer.
+    V1PaymentRequired,
+    V1VerifyRequest,
+    V1VerifyResponse,
+    V1SettleRequest,
+    V1SettleResponse,
 }
 
 /// One message: where it was found, and what was sent (a header's value, a body's JSON).
@@ -88,15 +92,24 @@ fn add_headers(all: &mut Vec<Message>, place: &str, headers: &Value) {
 }
 
 fn add_bodies(all: &mut Vec<Message>, place: &str, hop: &Value) {
+    let is_v1 = |side: &str| hop[side]["body"]["x402Version"] == 1;
     let kinds = match (hop["hop"].as_str(), hop["request"]["path"].as_str()) {
-        (Some("server->facilitator"), _) if hop["request"]["body"]["x402Version"] == 1 => {
-            [Kind::V1Facilitator, Kind::V1Facilitator]
+        (Some("server->facilitator"), Some("/verify")) if is_v1("request") => {
+            [Kind::V1VerifyRequest, Kind::V1VerifyResponse]
+        }
+        (Some("server->facilitator"), Some("/settle")) if is_v1("request") => {
+            [Kind::V1SettleRequest, Kind::V1SettleResponse]
         }
         (Some("server->facilitator"), Some("/verify")) => {
             [Kind::VerifyRequest, Kind::VerifyResponse]
         }
         (Some("server->facilitator"), Some("/settle")) => {
             [Kind::SettleRequest, Kind::SettleResponse]
+        }
+        (Some("client->server"), Some(_)) if is_v1("response") => {
+            let sent = hop["response"]["body"].to_string();
+            all.push(Message { place: place.to_owned(), kind: Kind::V1PaymentRequired, sent });
+            return;
         }
         (Some("client->server"), Some(_)) => return,
         unforeseen => panic!("{place}: {unforeseen:?}"),
@@ -135,29 +148,37 @@ fn says_nothing_of_the_amount(message: &Value) -> bool {
     message["amount"] == "" && message["success"].is_boolean()
 }
 
+/// A message is one of its kind.
+fn check(message: &Message) {
+    match message.kind {
+        Kind::PaymentRequired => check_header::<PaymentRequired>(message),
+        Kind::PaymentSignature => check_header::<PaymentPayload>(message),
+        Kind::PaymentResponse => check_header::<SettlementResponse>(message),
+        Kind::VerifyRequest => {
+            check_body::<VerifyRequest>(message);
+            check_payload_is_kept(message);
+        }
+        Kind::VerifyResponse | Kind::V1VerifyResponse => check_body::<VerifyResponse>(message),
+        Kind::SettleRequest => {
+            check_body::<SettleRequest>(message);
+            check_payload_is_kept(message);
+        }
+        Kind::SettleResponse => check_body::<SettlementResponse>(message),
+        Kind::XPayment => check_header::<v1::PaymentPayload>(message),
+        Kind::XPaymentResponse => check_header::<v1::SettlementResponse>(message),
+        Kind::V1PaymentRequired => check_body::<v1::PaymentRequired>(message),
+        Kind::V1VerifyRequest | Kind::V1SettleRequest => check_v1_request(message),
+        Kind::V1SettleResponse => check_body::<v1::SettlementResponse>(message),
+    }
+}
+
 #[test]
-fn every_v2_message_reads_and_writes_without_loss() {
+fn every_message_reads_and_writes_without_loss() {
     let mut counts = BTreeMap::<Kind, usize>::new();
     for message in messages() {
         let count = counts.entry(message.kind).or_default();
         *count = count.saturating_add(1);
-        match message.kind {
-            Kind::PaymentRequired => check_header::<PaymentRequired>(&message),
-            Kind::PaymentSignature => check_header::<PaymentPayload>(&message),
-            Kind::PaymentResponse => check_header::<SettlementResponse>(&message),
-            Kind::VerifyRequest => {
-                check_body::<VerifyRequest>(&message);
-                check_payload_is_kept(&message);
-            }
-            Kind::VerifyResponse => check_body::<VerifyResponse>(&message),
-            Kind::SettleRequest => {
-                check_body::<SettleRequest>(&message);
-                check_payload_is_kept(&message);
-            }
-            Kind::SettleResponse => check_body::<SettlementResponse>(&message),
-            // x402 v1 has structs of its own; until they exist it is counted and not read.
-            Kind::XPayment | Kind::XPaymentResponse | Kind::V1Facilitator => {}
-        }
+        check(&message);
     }
     let expected = [
         (Kind::PaymentRequired, 28),
@@ -169,29 +190,25 @@ fn every_v2_message_reads_and_writes_without_loss() {
         (Kind::VerifyResponse, 17),
         (Kind::SettleRequest, 23),
         (Kind::SettleResponse, 23),
-        (Kind::V1Facilitator, 14),
+        (Kind::V1PaymentRequired, 5),
+        (Kind::V1VerifyRequest, 3),
+        (Kind::V1VerifyResponse, 3),
+        (Kind::V1SettleRequest, 4),
+        (Kind::V1SettleResponse, 4),
     ];
     assert_eq!(counts, BTreeMap::from(expected));
 }
 
-/// What is not read yet, by version, and in which recordings it is.
-#[test]
-fn v1_messages_are_known_and_not_read_yet() {
-    let mut files: Vec<_> = messages()
-        .into_iter()
-        .filter(|it| {
-            matches!(it.kind, Kind::XPayment | Kind::XPaymentResponse | Kind::V1Facilitator)
-        })
-        .filter_map(|it| it.place.split(' ').next().map(str::to_owned))
-        .collect();
-    files.dedup();
-    let expected = [
-        "v1client-dualserver.json",
-        "v1client-v1server-get.json",
-        "v1client-v1server-post.json",
-        "v2client-v1server.json",
-    ];
-    assert_eq!(files, expected);
+/// The same as [`check_payload_is_kept`], of v1.
+fn check_v1_request(message: &Message) {
+    check_body::<v1::VerifyRequest>(message);
+    let sent: Value = serde_json::from_str(&message.sent).unwrap();
+    let request: v1::VerifyRequest = serde_json::from_str(&message.sent).unwrap();
+    let (payload, requirements) = (&request.payment_payload, &request.payment_requirements);
+    assert_eq!(payload.text(), sent["paymentPayload"].to_string());
+    assert_eq!(requirements.text(), sent["paymentRequirements"].to_string());
+    check_value(message, payload.text(), payload.value());
+    check_value(message, requirements.text(), requirements.value());
 }
 
 /// The one normalisation that [`check_value`] makes, and how often.
@@ -298,29 +315,47 @@ fn supported_reads_and_writes_without_loss() {
     assert_eq!(serde_json::to_value(&typed).unwrap(), sent);
 }
 
+/// What carries structs that a peer writes.
+const HEADERS: [Kind; 4] =
+    [Kind::PaymentRequired, Kind::PaymentSignature, Kind::XPayment, Kind::XPaymentResponse];
+const BODIES: [Kind; 2] = [Kind::V1PaymentRequired, Kind::V1SettleRequest];
+
+/// Objects that a peer may add to.
+const PLACES: [&str; 7] = [
+    "",
+    "/resource",
+    "/accepted",
+    "/accepted/extra",
+    "/accepts/0",
+    "/paymentPayload",
+    "/paymentRequirements",
+];
+
 /// Fields from the future survive in every struct that a peer writes.
 #[test]
 fn unknown_fields_survive_at_every_level() {
     let mut added = 0_usize;
     for message in messages() {
-        if !matches!(message.kind, Kind::PaymentRequired | Kind::PaymentSignature) {
+        let in_header = HEADERS.contains(&message.kind);
+        if !in_header && !BODIES.contains(&message.kind) {
             continue;
         }
-        let raw = header::decode::<Value>(message.sent.as_bytes()).unwrap();
-        let mut future = raw.value().clone();
-        for pointer in ["", "/resource", "/accepted", "/accepted/extra", "/accepts/0"] {
+        let mut future = if in_header {
+            header::decode::<Value>(message.sent.as_bytes()).unwrap().value().clone()
+        } else {
+            serde_json::from_str(&message.sent).unwrap()
+        };
+        // The request is its sender's own; the two documents inside are not.
+        let places = if message.kind == Kind::V1SettleRequest { &PLACES[1..] } else { &PLACES };
+        for pointer in places {
             if let Some(object) = future.pointer_mut(pointer).and_then(Value::as_object_mut) {
                 object.insert("fromTheFuture".to_owned(), json!({"a": [1, null, "x"]}));
                 added = added.saturating_add(1);
             }
         }
-        let sent = header::encode(&future).unwrap();
+        let sent = if in_header { header::encode(&future).unwrap() } else { future.to_string() };
         let message = Message { sent, ..message };
-        if message.kind == Kind::PaymentRequired {
-            check_header::<PaymentRequired>(&message);
-        } else {
-            check_header::<PaymentPayload>(&message);
-        }
+        check(&message);
     }
-    assert!(150 < added, "{added}");
+    assert!(170 < added, "{added}");
 }
