@@ -7,7 +7,14 @@ import { fileURLToPath } from "node:url";
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** The contracts whose artifacts are committed; libraries and interfaces are inlined into them. */
-const CONTRACTS = ["TestUSDC", "TestWallet"];
+const CONTRACTS = [
+  "Multicall3",
+  "Permit2",
+  "TestUSDC",
+  "TestWallet",
+  "X402ExactPermit2Proxy",
+  "X402UptoPermit2Proxy",
+];
 
 /** No metadata hash: comments and paths must not change the bytecode. */
 const SETTINGS = {

@@ -11,6 +11,34 @@ use crate::state::State;
 /// which pay only tokens they know, pay with it.
 pub const TOKEN_ADDRESS: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
 
+/// Where Permit2 lies on every chain (x402 `exact` and `upto` on EVM, annex).
+pub const PERMIT2_ADDRESS: Address = address!("0x000000000022D473030F116dDEE9F6B43aC78BA3");
+
+/// Where the spender of `exact` over Permit2 lies on every chain (x402 `exact` on EVM, annex).
+pub const EXACT_PERMIT2_PROXY_ADDRESS: Address =
+    address!("0x402085c248EeA27D92E8b30b2C58ed07f9E20001");
+
+/// Where the spender of `upto` lies on every chain (x402 `upto` on EVM, annex).
+pub const UPTO_PERMIT2_PROXY_ADDRESS: Address =
+    address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002");
+
+/// Where Multicall3 lies on every chain.
+pub const MULTICALL3_ADDRESS: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
+
+/// Artifact of `contracts/src/Permit2.sol`, JSON.
+pub(crate) const PERMIT2: &str = include_str!("../../../contracts/artifacts/Permit2.json");
+
+/// Artifact of `contracts/src/X402ExactPermit2Proxy.sol`, JSON.
+pub(crate) const EXACT_PERMIT2_PROXY: &str =
+    include_str!("../../../contracts/artifacts/X402ExactPermit2Proxy.json");
+
+/// Artifact of `contracts/src/X402UptoPermit2Proxy.sol`, JSON.
+pub(crate) const UPTO_PERMIT2_PROXY: &str =
+    include_str!("../../../contracts/artifacts/X402UptoPermit2Proxy.json");
+
+/// Artifact of `contracts/src/Multicall3.sol`, JSON.
+pub(crate) const MULTICALL3: &str = include_str!("../../../contracts/artifacts/Multicall3.json");
+
 /// Artifact of `contracts/src/TestUSDC.sol`, JSON.
 pub(crate) const TEST_USDC: &str = include_str!("../../../contracts/artifacts/TestUSDC.json");
 

@@ -8,7 +8,11 @@ use revm::context::{TxEnv, result::ExecutionResult};
 use crate::{
     accounts::DEV_ACCOUNTS,
     blocks::Blocks,
-    contracts::{Artifact, ITestUsdc, TEST_USDC, TOKEN_ADDRESS},
+    contracts::{
+        Artifact, EXACT_PERMIT2_PROXY, EXACT_PERMIT2_PROXY_ADDRESS, ITestUsdc, MULTICALL3,
+        MULTICALL3_ADDRESS, PERMIT2, PERMIT2_ADDRESS, TEST_USDC, TOKEN_ADDRESS, UPTO_PERMIT2_PROXY,
+        UPTO_PERMIT2_PROXY_ADDRESS,
+    },
     evm::{self, ChainDb, Env, Rules},
     state::State,
 };
@@ -27,12 +31,38 @@ struct GenesisContract {
 }
 
 /// Every contract of the first block. To add one, add a row.
-static CONTRACTS: &[GenesisContract] = &[GenesisContract {
-    name: "TestUSDC",
-    address: TOKEN_ADDRESS,
-    artifact: TEST_USDC,
-    arguments: || minter().abi_encode(),
-}];
+static CONTRACTS: &[GenesisContract] = &[
+    GenesisContract {
+        name: "TestUSDC",
+        address: TOKEN_ADDRESS,
+        artifact: TEST_USDC,
+        arguments: || minter().abi_encode(),
+    },
+    GenesisContract {
+        name: "Permit2",
+        address: PERMIT2_ADDRESS,
+        artifact: PERMIT2,
+        arguments: Vec::new,
+    },
+    GenesisContract {
+        name: "X402ExactPermit2Proxy",
+        address: EXACT_PERMIT2_PROXY_ADDRESS,
+        artifact: EXACT_PERMIT2_PROXY,
+        arguments: Vec::new,
+    },
+    GenesisContract {
+        name: "X402UptoPermit2Proxy",
+        address: UPTO_PERMIT2_PROXY_ADDRESS,
+        artifact: UPTO_PERMIT2_PROXY,
+        arguments: Vec::new,
+    },
+    GenesisContract {
+        name: "Multicall3",
+        address: MULTICALL3_ADDRESS,
+        artifact: MULTICALL3,
+        arguments: Vec::new,
+    },
+];
 
 /// Ether of each dev account at the start, in wei (10,000 ETH).
 pub const INITIAL_WEI: U256 = U256::from_limbs([0x19e0_c9ba_b240_0000, 0x21e, 0, 0]);

@@ -39,6 +39,9 @@ mod time;
 pub use accounts::{DEV_ACCOUNTS, DEV_MNEMONIC, DevAccount};
 pub use banner::Banner;
 pub use config::{DevnetConfig, Mining};
-pub use contracts::{TOKEN_ADDRESS, test_wallet_creation};
+pub use contracts::{
+    EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, TOKEN_ADDRESS,
+    UPTO_PERMIT2_PROXY_ADDRESS, test_wallet_creation,
+};
 pub use devnet::{Devnet, DevnetError};
 pub use genesis::{GenesisError, INITIAL_USDC, INITIAL_WEI};
