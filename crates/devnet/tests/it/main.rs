@@ -17,6 +17,8 @@ mod logs;
 #[cfg(test)]
 mod permit;
 #[cfg(test)]
+mod permit2;
+#[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod sending;

@@ -258,14 +258,32 @@ impl Net {
         soon(|| self.find_receipt(hash)).await
     }
 
-    /// Calls a contract without a transaction.
+    /// Calls the token without a transaction.
     pub(crate) async fn call<C: SolCall>(&self, from: Key, call: C) -> Result<C::Return, Refusal> {
-        let request = json!({
-            "from": from.address(), "to": TOKEN_ADDRESS, "data": Bytes::from(call.abi_encode()),
-        });
-        let output = self.rpc("eth_call", json!([request, "latest"])).await?;
-        let output: Bytes = serde_json::from_value(output).unwrap();
+        self.call_at(from, TOKEN_ADDRESS, call).await
+    }
+
+    /// Calls a contract without a transaction.
+    pub(crate) async fn call_at<C: SolCall>(
+        &self,
+        from: Key,
+        to: Address,
+        call: C,
+    ) -> Result<C::Return, Refusal> {
+        let output = self.call_raw(from, to, call.abi_encode().into()).await?;
         Ok(C::abi_decode_returns(&output).unwrap())
+    }
+
+    /// As [`Self::call_at`], without types.
+    pub(crate) async fn call_raw(
+        &self,
+        from: Key,
+        to: Address,
+        data: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let request = json!({ "from": from.address(), "to": to, "data": data });
+        let output = self.rpc("eth_call", json!([request, "latest"])).await?;
+        Ok(serde_json::from_value(output).unwrap())
     }
 
     /// Reads a value from the token.
@@ -275,10 +293,15 @@ impl Net {
 
     /// Makes `from` call the token in a transaction; the receipt, failed or not.
     pub(crate) async fn transact(&self, from: Key, call: impl SolCall) -> TransactionReceipt {
+        self.send(from, TOKEN_ADDRESS, call.abi_encode().into()).await
+    }
+
+    /// Makes `from` call a contract in a transaction; the receipt, failed or not.
+    pub(crate) async fn send(&self, from: Key, to: Address, data: Bytes) -> TransactionReceipt {
         let tx = TxEip1559 {
             nonce: self.nonce(from.address()).await,
-            to: TxKind::Call(TOKEN_ADDRESS),
-            input: call.abi_encode().into(),
+            to: TxKind::Call(to),
+            input: data,
             ..tx_1559()
         };
         let hash = self.send_raw(from.sign_tx(tx)).await.unwrap();
