@@ -24,6 +24,7 @@ mod usage;
 mod verify;
 
 pub(crate) use self::chain::Chain;
+pub(crate) use self::check::EXACT;
 pub(crate) use self::signers::SigningKeys;
 
 pub use self::address::{BadEvmAddress, EvmAddress};

@@ -15,6 +15,7 @@ mod remote;
 mod rpc;
 mod scheme;
 mod schemes;
+mod v1;
 
 pub use crate::answers::{settlement_response, verify_failure_response, verify_response};
 pub use crate::config::{NetworkConfig, TokenConfig};
@@ -32,3 +33,7 @@ pub use crate::networks::{
 pub use crate::remote::{RemoteConfig, RemoteFacilitator};
 pub use crate::scheme::{BadPayload, Identified, Scheme};
 pub use crate::schemes::{SCHEMES, find_scheme};
+pub use crate::v1::{
+    BadV1, network_from_v1, payment_from_v1, request_from_v1, requirements_from_v1,
+    requirements_to_v1, settlement_from_v1, settlement_to_v1, stock_v1_name,
+};

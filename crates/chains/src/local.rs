@@ -18,6 +18,7 @@ use crate::facilitator::{
 };
 use crate::rpc::{RpcError, node_client};
 use crate::schemes::SCHEMES;
+use crate::v1::kind_in_v1;
 
 /// Verifies and settles on every configured network.
 ///
@@ -220,20 +221,27 @@ impl Facilitator for LocalFacilitator {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
-        let kinds = self.chains.0.iter().flat_map(|chain| {
-            let schemes = SCHEMES.iter().filter(|it| it.namespace() == chain.network().namespace());
-            schemes.map(|scheme| SupportedKind {
-                x402_version: X402_VERSION,
-                scheme: scheme.name().to_owned(),
-                network: chain.network().to_string(),
-                extra: None,
-                rest: Object::new(),
+        let kinds: Vec<SupportedKind> = self
+            .chains
+            .0
+            .iter()
+            .flat_map(|chain| {
+                let schemes =
+                    SCHEMES.iter().filter(|it| it.namespace() == chain.network().namespace());
+                schemes.map(|scheme| SupportedKind {
+                    x402_version: X402_VERSION,
+                    scheme: scheme.name().to_owned(),
+                    network: chain.network().to_string(),
+                    extra: None,
+                    rest: Object::new(),
+                })
             })
-        });
+            .collect();
+        let kinds_in_v1: Vec<SupportedKind> = kinds.iter().filter_map(kind_in_v1).collect();
         let addresses = self.signers.addresses().map(|it| Value::String(it.to_string())).collect();
         let mut signers = Object::new();
         signers.insert("eip155:*".to_owned(), Value::Array(addresses));
-        let kinds = kinds.collect();
+        let kinds = [kinds, kinds_in_v1].concat();
         Ok(SupportedResponse { kinds, extensions: Vec::new(), signers, rest: Object::new() })
     }
 }

@@ -120,7 +120,10 @@ async fn what_is_not_served_is_refused_without_asking() {
     assert_eq!(
         supported,
         json!({
-            "kinds": [{"x402Version": 2, "scheme": "exact", "network": CHAIN}],
+            "kinds": [
+                {"x402Version": 2, "scheme": "exact", "network": CHAIN},
+                {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
+            ],
             "extensions": [],
             "signers": {"eip155:*": [signer]},
         })
