@@ -8,10 +8,13 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** The contracts whose artifacts are committed; libraries and interfaces are inlined into them. */
 const CONTRACTS = [
+  "ForgivingUSDC",
+  "LyingWallet",
   "Multicall3",
   "Permit2",
   "TestUSDC",
   "TestWallet",
+  "TestWalletFactory",
   "X402ExactPermit2Proxy",
   "X402UptoPermit2Proxy",
 ];

@@ -332,7 +332,7 @@ contract TestUSDC {
         uint256 validBefore,
         bytes32 nonce,
         bytes memory signature
-    ) private {
+    ) internal virtual {
         _requireValidAuthorization(from, nonce, validAfter, validBefore);
         bytes32 structHash = keccak256(
             abi.encode(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)

@@ -1,5 +1,5 @@
-//! The contracts of this project: their committed artifacts, and the calls that the chain itself
-//! makes to them.
+//! The contracts of this project: where they lie, their committed artifacts, and the calls that the
+//! chain itself makes to them.
 
 use alloy_primitives::{Address, Bytes, U256, address, keccak256};
 use alloy_sol_types::{SolValue, sol};
@@ -22,6 +22,10 @@ pub const EXACT_PERMIT2_PROXY_ADDRESS: Address =
 pub const UPTO_PERMIT2_PROXY_ADDRESS: Address =
     address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002");
 
+/// Where the dev chain has a factory of contract wallets (`contracts/src/TestWalletFactory.sol`), for
+/// payers by ERC-6492. On no other chain is anything there.
+pub const WALLET_FACTORY_ADDRESS: Address = address!("0x6492000000000000000000000000000000006492");
+
 /// Where Multicall3 lies on every chain.
 pub const MULTICALL3_ADDRESS: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
 
@@ -39,11 +43,12 @@ pub(crate) const UPTO_PERMIT2_PROXY: &str =
 /// Artifact of `contracts/src/Multicall3.sol`, JSON.
 pub(crate) const MULTICALL3: &str = include_str!("../../../contracts/artifacts/Multicall3.json");
 
+/// Artifact of `contracts/src/TestWalletFactory.sol`, JSON.
+pub(crate) const WALLET_FACTORY: &str =
+    include_str!("../../../contracts/artifacts/TestWalletFactory.json");
+
 /// Artifact of `contracts/src/TestUSDC.sol`, JSON.
 pub(crate) const TEST_USDC: &str = include_str!("../../../contracts/artifacts/TestUSDC.json");
-
-/// Artifact of `contracts/src/TestWallet.sol`, JSON.
-pub(crate) const TEST_WALLET: &str = include_str!("../../../contracts/artifacts/TestWallet.json");
 
 sol! {
     /// What the chain itself calls on `TestUSDC`.
@@ -54,9 +59,12 @@ sol! {
 
 /// The part of an artifact that is deployed.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Artifact {
     /// Creation code, to which constructor arguments are appended.
     pub(crate) bytecode: Bytes,
+    /// Run-time code, without what a constructor computes.
+    pub(crate) deployed_bytecode: Bytes,
 }
 
 impl Artifact {
@@ -69,12 +77,6 @@ impl Artifact {
     pub(crate) fn creation(&self, arguments: &[u8]) -> Bytes {
         [self.bytecode.as_ref(), arguments].concat().into()
     }
-}
-
-/// Creation code of `TestWallet`, an ERC-1271 contract account that signs with the key of `owner`:
-/// the data of a transaction that deploys one.
-pub fn test_wallet_creation(owner: Address) -> Result<Bytes, serde_json::Error> {
-    Ok(Artifact::parse(TEST_WALLET)?.creation(&owner.abi_encode()))
 }
 
 /// Storage slot of the balances mapping of USDC and of `TestUSDC`.

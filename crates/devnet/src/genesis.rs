@@ -11,7 +11,7 @@ use crate::{
     contracts::{
         Artifact, EXACT_PERMIT2_PROXY, EXACT_PERMIT2_PROXY_ADDRESS, ITestUsdc, MULTICALL3,
         MULTICALL3_ADDRESS, PERMIT2, PERMIT2_ADDRESS, TEST_USDC, TOKEN_ADDRESS, UPTO_PERMIT2_PROXY,
-        UPTO_PERMIT2_PROXY_ADDRESS,
+        UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY, WALLET_FACTORY_ADDRESS,
     },
     evm::{self, ChainDb, Env, Rules},
     state::State,
@@ -60,6 +60,12 @@ static CONTRACTS: &[GenesisContract] = &[
         name: "Multicall3",
         address: MULTICALL3_ADDRESS,
         artifact: MULTICALL3,
+        arguments: Vec::new,
+    },
+    GenesisContract {
+        name: "TestWalletFactory",
+        address: WALLET_FACTORY_ADDRESS,
+        artifact: WALLET_FACTORY,
         arguments: Vec::new,
     },
 ];

@@ -34,6 +34,7 @@ mod rpc;
 mod sign;
 mod simulate;
 mod state;
+mod testing;
 mod time;
 
 pub use accounts::{DEV_ACCOUNTS, DEV_MNEMONIC, DevAccount};
@@ -41,7 +42,11 @@ pub use banner::Banner;
 pub use config::{DevnetConfig, Mining};
 pub use contracts::{
     EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, TOKEN_ADDRESS,
-    UPTO_PERMIT2_PROXY_ADDRESS, test_wallet_creation,
+    UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY_ADDRESS,
 };
 pub use devnet::{Devnet, DevnetError};
 pub use genesis::{GenesisError, INITIAL_USDC, INITIAL_WEI};
+pub use testing::{
+    CounterfactualWallet, WalletLie, counterfactual_wallet, forgiving_token_code,
+    lying_wallet_creation, lying_wallet_switch, test_wallet_creation,
+};

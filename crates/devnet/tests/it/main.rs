@@ -27,4 +27,6 @@ mod support;
 #[cfg(test)]
 mod transfer_with_authorization;
 #[cfg(test)]
+mod wallets;
+#[cfg(test)]
 mod wire;

@@ -302,6 +302,7 @@ impl Net {
             nonce: self.nonce(from.address()).await,
             to: TxKind::Call(to),
             input: data,
+            gas_limit: 10_000_000,
             ..tx_1559()
         };
         let hash = self.send_raw(from.sign_tx(tx)).await.unwrap();

@@ -69,7 +69,7 @@ fn recorded() -> Vec<Recorded> {
 }
 
 /// The overload with the signature in one piece.
-fn whole(
+pub(crate) fn whole(
     message: &TransferWithAuthorization,
     signature: impl Into<Bytes>,
 ) -> Usdc::transferWithAuthorization_1Call {
@@ -103,7 +103,7 @@ fn pieces(
 }
 
 /// An authorisation by `payer` that is valid now and for long.
-fn message(payer: Key, nonce: u64) -> TransferWithAuthorization {
+pub(crate) fn message(payer: Key, nonce: u64) -> TransferWithAuthorization {
     TransferWithAuthorization {
         from: payer.address(),
         to: TO,
