@@ -5,10 +5,18 @@
 //! Otherwise a client could show one limit here and another to the upstream. [`RequestFacts::enforce`]
 //! then writes the priced limits into the body that the upstream gets.
 
+mod anthropic_messages;
+mod edit;
+mod fields;
 mod json;
 mod members;
 mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_responses;
+mod prompt;
 mod strict;
+mod tokens;
 
 use std::fmt;
 
@@ -182,6 +190,10 @@ impl RequestFacts {
     pub fn read(format: Format, body: &[u8], ceiling: &Ceiling) -> Result<Self, BadBody> {
         match format {
             Format::OpenAiChat => openai_chat::read(body, ceiling),
+            Format::OpenAiCompletions => openai_completions::read(body, ceiling),
+            Format::OpenAiEmbeddings => openai_embeddings::read(body),
+            Format::OpenAiResponses => openai_responses::read(body, ceiling),
+            Format::AnthropicMessages => anthropic_messages::read(body, ceiling),
             Format::Opaque => Ok(Self::default()),
         }
     }
@@ -196,6 +208,10 @@ impl RequestFacts {
     ) -> Result<Bytes, BadBody> {
         match format {
             Format::OpenAiChat => openai_chat::enforce(self, body, ceiling),
+            Format::OpenAiCompletions => openai_completions::enforce(self, body, ceiling),
+            Format::OpenAiEmbeddings => openai_embeddings::enforce(body),
+            Format::OpenAiResponses => openai_responses::enforce(self, body, ceiling),
+            Format::AnthropicMessages => anthropic_messages::enforce(self, body, ceiling),
             Format::Opaque => Ok(body.clone()),
         }
     }

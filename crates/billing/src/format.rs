@@ -10,6 +10,14 @@ use std::str::FromStr;
 pub enum Format {
     /// `POST /v1/chat/completions` of the OpenAI API, answered as JSON or as server-sent events.
     OpenAiChat,
+    /// `POST /v1/completions` of the OpenAI API, likewise.
+    OpenAiCompletions,
+    /// `POST /v1/embeddings` of the OpenAI API, answered as JSON.
+    OpenAiEmbeddings,
+    /// `POST /v1/responses` of the OpenAI API, answered as JSON or as server-sent events.
+    OpenAiResponses,
+    /// `POST /v1/messages` of the Anthropic API, likewise.
+    AnthropicMessages,
     /// Any HTTP: nothing is read, nothing is metered; only a flat price fits.
     #[default]
     Opaque,
@@ -17,18 +25,53 @@ pub enum Format {
 
 /// A word that names no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a format: `openai-chat` or `opaque`")]
+#[error("expected a format such as `openai-chat`, or `opaque`")]
 pub struct UnknownFormat;
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 2] = [Self::OpenAiChat, Self::Opaque];
+    pub const ALL: [Self; 6] = [
+        Self::OpenAiChat,
+        Self::OpenAiCompletions,
+        Self::OpenAiEmbeddings,
+        Self::OpenAiResponses,
+        Self::AnthropicMessages,
+        Self::Opaque,
+    ];
 
     /// The word for it in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::OpenAiCompletions => "openai-completions",
+            Self::OpenAiEmbeddings => "openai-embeddings",
+            Self::OpenAiResponses => "openai-responses",
+            Self::AnthropicMessages => "anthropic-messages",
             Self::Opaque => "opaque",
+        }
+    }
+
+    /// Where an API of this format has it.
+    pub const fn path(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAiChat => Some("/v1/chat/completions"),
+            Self::OpenAiCompletions => Some("/v1/completions"),
+            Self::OpenAiEmbeddings => Some("/v1/embeddings"),
+            Self::OpenAiResponses => Some("/v1/responses"),
+            Self::AnthropicMessages => Some("/v1/messages"),
+            Self::Opaque => None,
+        }
+    }
+
+    /// Whether tokens are counted, so that a price can go by them.
+    pub const fn is_metered(self) -> bool {
+        match self {
+            Self::OpenAiChat
+            | Self::OpenAiCompletions
+            | Self::OpenAiEmbeddings
+            | Self::OpenAiResponses
+            | Self::AnthropicMessages => true,
+            Self::Opaque => false,
         }
     }
 }
@@ -56,6 +99,8 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
+        let paths = Format::ALL.iter().filter_map(|it| it.path());
+        assert_eq!(paths.collect::<std::collections::BTreeSet<_>>().len(), 5);
         assert_eq!("OpenAI-Chat".parse::<Format>(), Err(UnknownFormat));
     }
 }

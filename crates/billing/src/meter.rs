@@ -4,11 +4,22 @@
 //! the client now; [`meter_answer`] reads an answer that came in one piece. Each format has its file
 //! here; how the bytes were cut into chunks never matters.
 
+mod anthropic_messages;
+mod events;
+mod openai;
 mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_responses;
+mod reader;
 pub mod sse;
+mod tally;
+mod text;
 
 use bytes::Bytes;
 
+use self::events::EventFilter;
+use self::tally::Tally;
 use crate::facts::RequestFacts;
 use crate::format::Format;
 use crate::usage::Usage;
@@ -67,16 +78,16 @@ pub struct StreamFilter(Filter);
 
 #[derive(Debug)]
 enum Filter {
-    Chat(openai_chat::ChatFilter),
+    Events(Box<EventFilter>),
     Opaque { content: Content },
 }
 
 impl StreamFilter {
     /// A filter for the answer to one request.
     pub fn new(format: Format, facts: &RequestFacts) -> Self {
-        Self(match format {
-            Format::OpenAiChat => Filter::Chat(openai_chat::ChatFilter::new(facts)),
-            Format::Opaque => Filter::Opaque { content: Content::None },
+        Self(match reader::reader(format) {
+            Some(reader) => Filter::Events(Box::new(EventFilter::new(reader, facts))),
+            None => Filter::Opaque { content: Content::None },
         })
     }
 
@@ -86,7 +97,7 @@ impl StreamFilter {
             return Vec::new();
         }
         match &mut self.0 {
-            Filter::Chat(filter) => filter.push(chunk),
+            Filter::Events(filter) => filter.push(chunk),
             Filter::Opaque { content } => {
                 *content = Content::Some;
                 vec![chunk]
@@ -97,7 +108,7 @@ impl StreamFilter {
     /// Whether the end marker came, after which nothing more is worth waiting for.
     pub fn is_done(&self) -> bool {
         match &self.0 {
-            Filter::Chat(filter) => filter.is_done(),
+            Filter::Events(filter) => filter.is_done(),
             Filter::Opaque { .. } => false,
         }
     }
@@ -106,7 +117,7 @@ impl StreamFilter {
     /// at how a stream begins. An estimate of usage may turn out above the final report.
     pub fn so_far(&self) -> Metered {
         match &self.0 {
-            Filter::Chat(filter) => filter.so_far(),
+            Filter::Events(filter) => filter.so_far(),
             Filter::Opaque { content } => Metered::opaque(*content),
         }
     }
@@ -114,7 +125,7 @@ impl StreamFilter {
     /// The upstream's stream is over, or is wanted no longer.
     pub fn end(self) -> Ended {
         match self.0 {
-            Filter::Chat(filter) => filter.end(),
+            Filter::Events(filter) => filter.end(),
             Filter::Opaque { content } => {
                 Ended { metered: Metered::opaque(content), tail: Tail::Opaque }
             }
@@ -158,14 +169,18 @@ impl Ended {
     }
 }
 
-/// Meters an answer that came in one piece, with a status that says it is good.
+/// Meters an answer that came in one piece, with a status that says it is good. What is no whole
+/// document of the format is taken as text that was cut.
 pub fn meter_answer(format: Format, facts: &RequestFacts, body: &[u8]) -> Metered {
-    match format {
-        Format::OpenAiChat => openai_chat::meter_answer(facts, body),
-        Format::Opaque => {
-            Metered::opaque(if body.is_empty() { Content::None } else { Content::Some })
-        }
+    let Some(reader) = reader::reader(format) else {
+        return Metered::opaque(if body.is_empty() { Content::None } else { Content::Some });
+    };
+    let mut tally = Tally::of_answer(facts);
+    if (reader.answer)(body, &mut tally).is_err() {
+        tally.cut();
+        tally.add(u64::try_from(body.len()).unwrap_or(u64::MAX));
     }
+    tally.metered(0)
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub struct Usage {
     /// Those of the prompt tokens that the upstream had cached.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cached_input_tokens: u64,
+    /// Those of the prompt tokens that the upstream wrote to its cache; at some APIs they are dearer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_input_tokens: u64,
     /// Completion tokens over all choices, reasoning included.
     pub output_tokens: u64,
     /// Those of the completion tokens that were spent on reasoning.
@@ -40,6 +43,7 @@ impl Usage {
         Self {
             input_tokens,
             cached_input_tokens: 0,
+            cache_write_input_tokens: 0,
             output_tokens,
             reasoning_tokens: 0,
             basis: Basis::Reported,
@@ -63,12 +67,17 @@ mod tests {
 
     #[test]
     fn it_reads_what_it_writes() {
-        let full = Usage { cached_input_tokens: 3, reasoning_tokens: 2, ..Usage::reported(9, 7) };
+        let full = Usage {
+            cached_input_tokens: 3,
+            cache_write_input_tokens: 1,
+            reasoning_tokens: 2,
+            ..Usage::reported(9, 7)
+        };
         for (usage, text) in [
             (Usage::estimated(1, 2), r#"{"inputTokens":1,"outputTokens":2,"basis":"estimated"}"#),
             (
                 full,
-                r#"{"inputTokens":9,"cachedInputTokens":3,"outputTokens":7,"reasoningTokens":2,"basis":"reported"}"#,
+                r#"{"inputTokens":9,"cachedInputTokens":3,"cacheWriteInputTokens":1,"outputTokens":7,"reasoningTokens":2,"basis":"reported"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&usage).unwrap(), text);

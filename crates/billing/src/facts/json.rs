@@ -41,6 +41,18 @@ pub(super) fn for_each_member<'a>(
     })
 }
 
+/// The value of one member of an object; `null` counts as absent. The text is that of an object.
+pub(super) fn member<'a>(object: &'a str, name: &str) -> Result<Option<&'a str>, BadBody> {
+    let mut found = None;
+    for_each_member(object, |it, value| {
+        if it == name && value != "null" {
+            found = Some(value);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// The string that is written there; nothing for any other value.
 pub(super) fn string(text: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Name<'_>>(text).ok().map(|Name(string)| string)

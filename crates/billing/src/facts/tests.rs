@@ -1,5 +1,10 @@
 //! What a request is priced by, and that the upstream is held to it.
 
+mod completions;
+mod embeddings;
+mod messages;
+mod responses;
+
 use super::*;
 
 const CHAT: Format = Format::OpenAiChat;
@@ -275,6 +280,35 @@ fn a30_no_text_of_the_request_is_in_an_error() {
     }
 }
 
+/// Body → where it is refused for having no price, in any of the formats.
+#[track_caller]
+fn check_unpriced(format: Format, body: &str, pointer: &str) {
+    let error = RequestFacts::read(format, body.as_bytes(), &Ceiling::default()).unwrap_err();
+    assert!(matches!(error, BadBody::Unpriced { .. }), "{body}: {error}");
+    assert_eq!(error.pointer(), pointer, "{body}");
+}
+
+/// Body → where it is wrong, what should be there, what is.
+#[track_caller]
+fn check_wrong(format: Format, body: &str, pointer: &str, (expected, found): (&str, &str)) {
+    let error = RequestFacts::read(format, body.as_bytes(), &Ceiling::default()).unwrap_err();
+    let told = (error.pointer(), error.expected(), error.found());
+    assert_eq!(told, (pointer, expected, found), "{body}");
+}
+
+/// Body → what the upstream gets, at most 100 tokens a choice. What needs no change is not copied.
+#[track_caller]
+fn check_forwarded(format: Format, body: &str, expected: &str) {
+    let ceiling = Ceiling { max_output_tokens: 100, ..Ceiling::default() };
+    let body = Bytes::from(body.to_owned());
+    let facts = RequestFacts::read(format, &body, &ceiling).unwrap();
+    let enforced = facts.enforce(format, &body, &ceiling).unwrap();
+    assert_eq!(enforced, expected);
+    if body == expected {
+        assert_eq!(enforced.as_ptr(), body.as_ptr(), "forwarded, not copied");
+    }
+}
+
 #[track_caller]
 fn check_enforced(limit: OutputLimit, body: &str, expected: &str) {
     let ceiling = Ceiling { max_output_tokens: 100, max_choices: 2, output_limit: limit };
@@ -358,6 +392,48 @@ mod properties {
         ]
     }
 
+    /// JSON with the words that are looked for.
+    fn value() -> impl Strategy<Value = Value> {
+        let words = vec![
+            "text",
+            "type",
+            "role",
+            "content",
+            "user",
+            "tool_use",
+            "tool_result",
+            "input_text",
+            "message",
+            "reasoning",
+            "function_call_output",
+            "output",
+            "item_reference",
+            "enabled",
+            "budget_tokens",
+            "ephemeral",
+            "ttl",
+            "id",
+            "function",
+            "custom",
+        ];
+        let word = prop::sample::select(words).prop_map(str::to_owned);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (0_u64..200).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            word.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((word.clone(), inner), 0..6)
+                    .prop_map(|it| Value::Object(it.into_iter().collect())),
+            ]
+        })
+    }
+
     fn body() -> impl Strategy<Value = Value> {
         (proptest::collection::vec(member(), 0..8), ".*").prop_map(|(members, text)| {
             let mut body: Map<_, _> = members.into_iter().collect();
@@ -395,19 +471,67 @@ mod properties {
 
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            drop(RequestFacts::read(CHAT, &body, &Ceiling::default()));
+            for format in Format::ALL {
+                drop(RequestFacts::read(format, &body, &Ceiling::default()));
+            }
         }
 
         #[test]
         fn arbitrary_json_never_panics(text in r#"[{}\[\]",:a-z0-9 \\]{0,80}"#) {
-            drop(read(&text));
+            for format in Format::ALL {
+                drop(RequestFacts::read(format, text.as_bytes(), &Ceiling::default()));
+            }
+        }
+
+        /// Any value in any of the fields that are read.
+        #[test]
+        fn odd_values_never_panic(
+            name in prop::sample::select(vec![
+                "messages", "input", "prompt", "system", "tools", "thinking", "reasoning", "text",
+                "stream", "stream_options", "max_tokens", "max_output_tokens", "n", "best_of",
+                "echo", "cache_control", "service_tier", "store", "model", "instructions",
+            ]),
+            value in value(),
+        ) {
+            for format in Format::ALL {
+                let mut body = json!({"max_tokens": 5, "messages": [], "input": "x"});
+                body[name] = value.clone();
+                let body = Bytes::from(body.to_string());
+                let ceiling = Ceiling::default();
+                if let Ok(facts) = RequestFacts::read(format, &body, &ceiling) {
+                    let forwarded = facts.enforce(format, &body, &ceiling).unwrap();
+                    let again = RequestFacts::read(format, &forwarded, &ceiling).unwrap();
+                    let output = |it: &RequestFacts| it.bounds.map(|it| it.output_tokens);
+                    prop_assert_eq!(output(&facts), output(&again));
+                }
+            }
         }
 
         #[test]
         fn every_token_of_the_text_is_within_the_bound(text in ".*") {
-            let body = json!({"messages": [{"role": "user", "content": text}]}).to_string();
-            let bound = read(&body).unwrap().bounds.unwrap().input_tokens;
-            prop_assert!(u64::try_from(text.len()).unwrap() < bound);
+            let message = json!([{"role": "user", "content": text}]);
+            let blocks = json!([{"role": "user", "content": [{"type": "text", "text": text}]}]);
+            let output = json!([{"type": "function_call_output", "call_id": "", "output": text}]);
+            for (format, body) in [
+                (CHAT, json!({"messages": message})),
+                (CHAT, json!({"messages": blocks})),
+                (Format::OpenAiCompletions, json!({"prompt": text})),
+                (Format::OpenAiCompletions, json!({"prompt": [text]})),
+                (Format::OpenAiEmbeddings, json!({"input": [text]})),
+                (Format::OpenAiResponses, json!({"input": text})),
+                (Format::OpenAiResponses, json!({"input": message})),
+                (Format::OpenAiResponses, json!({"input": output})),
+                (Format::OpenAiResponses, json!({"input": "", "instructions": text})),
+                (Format::AnthropicMessages, json!({"max_tokens": 1, "messages": message})),
+                (Format::AnthropicMessages, json!({"max_tokens": 1, "messages": blocks})),
+                (Format::AnthropicMessages, json!({"max_tokens": 1, "messages": [], "system": text})),
+            ] {
+                let body = body.to_string();
+                let facts =
+                    RequestFacts::read(format, body.as_bytes(), &Ceiling::default()).unwrap();
+                let bound = facts.bounds.unwrap().input_tokens;
+                prop_assert!(u64::try_from(text.len()).unwrap() < bound);
+            }
         }
     }
 }

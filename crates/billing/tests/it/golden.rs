@@ -28,10 +28,30 @@ fn fixtures(format: Format, ending: &str) -> Vec<(String, Vec<u8>)> {
 
 /// The facts of a small request that did not ask for the usage of its stream.
 fn facts(format: Format) -> RequestFacts {
-    let body =
-        br#"{"model":"m","messages":[{"role":"user","content":"Say hello."}],"stream":true}"#;
-    RequestFacts::read(format, body, &Ceiling::default()).unwrap()
+    let body = match format {
+        Format::OpenAiChat => {
+            r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}],"stream":true}"#
+        }
+        Format::OpenAiCompletions => r#"{"model":"m","prompt":"Say hello.","stream":true}"#,
+        Format::OpenAiEmbeddings => r#"{"model":"m","input":"Say hello."}"#,
+        Format::OpenAiResponses => r#"{"model":"m","input":"Say hello.","stream":true}"#,
+        Format::AnthropicMessages => {
+            r#"{"model":"m","max_tokens":4096,"messages":[{"role":"user","content":"Say hello."}],
+                "stream":true}"#
+        }
+        Format::Opaque => "",
+    };
+    RequestFacts::read(format, body.as_bytes(), &Ceiling::default()).unwrap()
 }
+
+/// How many streams and answers each format has: a fixture that is not found is not tested.
+const FIXTURES: [(Format, usize, usize); 5] = [
+    (Format::OpenAiChat, 14, 7),
+    (Format::OpenAiCompletions, 10, 6),
+    (Format::OpenAiEmbeddings, 1, 9),
+    (Format::OpenAiResponses, 15, 11),
+    (Format::AnthropicMessages, 20, 9),
+];
 
 /// What the client reads, and what was metered.
 fn run<'a>(format: Format, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Metered) {
@@ -66,41 +86,47 @@ fn difference(sent: &[u8], read: &[u8]) -> String {
 
 #[test]
 fn streams() {
-    let format = Format::OpenAiChat;
-    let fixtures = fixtures(format, "sse");
-    assert_eq!(fixtures.len(), 14);
-    for (name, sent) in fixtures {
-        let (read, metered) = run(format, [sent.as_slice()]);
-        for cut in 0..=sent.len() {
-            let (head, tail) = sent.split_at(cut);
-            assert_eq!(run(format, [head, tail]), (read.clone(), metered), "{name} cut at {cut}");
+    for (format, streams, _) in FIXTURES {
+        let fixtures = fixtures(format, "sse");
+        assert_eq!(fixtures.len(), streams, "{format}");
+        for (name, sent) in &fixtures {
+            check_stream(format, name, sent);
         }
-        let text = format!("{metered:#?}\n\n{}", difference(&sent, &read));
-        insta::assert_snapshot!(format!("{format}__{name}_stream"), text);
     }
+}
+
+fn check_stream(format: Format, name: &str, sent: &[u8]) {
+    let (read, metered) = run(format, [sent]);
+    for cut in 0..=sent.len() {
+        let (head, tail) = sent.split_at(cut);
+        assert_eq!(run(format, [head, tail]), (read.clone(), metered), "{name} cut at {cut}");
+    }
+    let text = format!("{metered:#?}\n\n{}", difference(sent, &read));
+    insta::assert_snapshot!(format!("{format}__{name}_stream"), text);
 }
 
 #[test]
 fn answers() {
-    let format = Format::OpenAiChat;
-    let fixtures = fixtures(format, "json");
-    assert_eq!(fixtures.len(), 7);
-    for (name, sent) in fixtures {
-        let metered = meter_answer(format, &facts(format), &sent);
-        insta::assert_snapshot!(format!("{format}__{name}_answer"), format!("{metered:#?}"));
+    for (format, _, answers) in FIXTURES {
+        let fixtures = fixtures(format, "json");
+        assert_eq!(fixtures.len(), answers, "{format}");
+        for (name, sent) in fixtures {
+            let metered = meter_answer(format, &facts(format), &sent);
+            insta::assert_snapshot!(format!("{format}__{name}_answer"), format!("{metered:#?}"));
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     /// Fixtures in any order, one after the other, in chunks of any sizes.
     #[test]
     fn no_way_to_cut_a_stream_matters(
+        format in prop::sample::select(FIXTURES.map(|(format, ..)| format).to_vec()),
         order in proptest::collection::vec(any::<prop::sample::Index>(), 1..4),
         sizes in proptest::collection::vec(1_usize..200, 1..8),
     ) {
-        let format = Format::OpenAiChat;
         let fixtures = fixtures(format, "sse");
         let sent: Vec<u8> = order.iter().flat_map(|it| it.get(&fixtures).1.clone()).collect();
         let whole = run(format, [sent.as_slice()]);

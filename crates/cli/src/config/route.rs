@@ -55,13 +55,13 @@ pub(crate) fn routes(
 /// route for it.
 pub(crate) fn implied_models_route(routes: &[Arc<Route>]) -> Option<Arc<Route>> {
     let declared = routes.iter().any(|it| it.method == Method::GET && it.path.matches(MODELS_PATH));
-    let chat = routes.iter().find(|it| it.format == Format::OpenAiChat)?;
+    let model = routes.iter().find(|it| it.format.is_metered())?;
     (!declared).then(|| {
         Arc::new(Route {
             name: format!("GET {MODELS_PATH}"),
             method: Method::GET,
             path: PathPattern::Exact(MODELS_PATH.to_owned()),
-            upstream: Arc::clone(&chat.upstream),
+            upstream: Arc::clone(&model.upstream),
             format: Format::Opaque,
             price: Price::Free,
             offers: Vec::new(),
@@ -82,7 +82,8 @@ fn route(
     let sale = Sale::read(&mut section, matched.as_ref(), declared.networks, problems);
     let settle = section.optional("settle", problems, read_settle);
     let description = section.optional("description", problems, values::word);
-    let ceiling = read_ceiling(&mut section, sale.format, problems);
+    let fitting = fitting_format(matched.as_ref());
+    let ceiling = read_ceiling(&mut section, sale.format, fitting, problems);
     section.close(problems);
     let matched = matched?;
     Some(Route {
@@ -138,7 +139,8 @@ impl Sale {
         }
         if let (Some(value), Some(price), Some(format)) = (&price_value, price, format) {
             let span = format_value.as_ref().map(Value::span);
-            problems.extend(price::check(value, price, format, span));
+            let fitting = fitting_format(matched);
+            problems.extend(price::check(value, price, (format, span), fitting));
             let offers = offers.as_deref().unwrap_or_default();
             problems.extend(price::check_in_tokens(value, price, offers));
             problems.extend(price::check_exposure(value, price, offers));
@@ -151,15 +153,16 @@ impl Sale {
 fn read_ceiling(
     section: &mut Section<'_>,
     format: Option<Format>,
+    fitting: Format,
     problems: &mut Problems,
 ) -> Ceiling {
     let has_tokens = |value: &Value<'_>| match format {
-        Some(Format::Opaque) => {
+        Some(format) if !format.is_metered() => {
             Err(Problem::error(value.key_span(), format!("`{}` has no effect here", value.key()))
                 .label("only routes with a metered format have tokens")
-                .help("add `format = \"openai-chat\"`, or remove this key"))
+                .help(format!("add `format = \"{fitting}\"`, or remove this key")))
         }
-        Some(Format::OpenAiChat) | None => Ok(()),
+        Some(_) | None => Ok(()),
     };
     let standard = Ceiling::default();
     let max_output_tokens = section.optional("max_output_tokens", problems, |value| {
@@ -216,15 +219,22 @@ fn read_upstream(
 fn read_format(value: &Value<'_>, matched: Option<&Match>) -> Result<Format, Problem> {
     let known = Format::ALL.map(Format::as_str);
     let text = value.text("a format as a string")?;
-    let format = text.parse().map_err(|_| {
+    let format: Format = text.parse().map_err(|_| {
         Problem::error(value.span(), format!("unknown format `{text}`"))
             .label("expected how requests and answers look")
             .suggest(text, known)
     })?;
-    if format == Format::OpenAiChat && matched.is_some_and(|it| it.method != Method::POST) {
-        return Err(value.wrong("`opaque`: chat completions are asked for by POST"));
+    if format.is_metered() && matched.is_some_and(|it| it.method != Method::POST) {
+        return Err(value.wrong(format!("`opaque`: `{format}` is asked for by POST")));
     }
     Ok(format)
+}
+
+/// The format of the API that usually has this path.
+fn fitting_format(matched: Option<&Match>) -> Format {
+    let path = matched.map(|it| it.path.as_str()).unwrap_or_default();
+    let fits = |it: &Format| it.path().is_some_and(|own| path.ends_with(own));
+    Format::ALL.into_iter().find(fits).unwrap_or(Format::OpenAiChat)
 }
 
 fn read_settle(value: &Value<'_>) -> Result<SettleMode, Problem> {

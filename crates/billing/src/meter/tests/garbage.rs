@@ -26,7 +26,7 @@ fn noise(length: usize, seed: u64, line_ends: bool) -> Vec<u8> {
 }
 
 fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let fixed: [&[u8]; 11] = [
+    let fixed: [&[u8]; 18] = [
         GZIP,
         b"\n\n",
         b"\r\n\r\n",
@@ -35,6 +35,13 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"data: {\"choices\":[{\"delta\":{\"content\":\"",
         b"data: {\"usage\":",
         b"[DONE]",
+        b"data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":5}}}\n\n",
+        b"data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"",
+        b"data: {\"type\":\"message_stop\"}\n\n",
+        b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"abcdefgh\"}\n\n",
+        b"data: {\"type\":\"response.completed\",\"response\":{\"output\":[\"x\"]}}\n\n",
+        b"event: error\n",
+        b"data: {\"type\":\"error\"}\n\n",
         b"\xEF\xBB\xBF",
         b"\xFF\xFE",
         b"",
@@ -50,8 +57,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// What came out while the stream went on, and what at its end.
-fn pass(pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>, Metered) {
-    let mut filter = StreamFilter::new(Format::OpenAiChat, &facts(UsageEvent::Hidden));
+fn pass(format: Format, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>, Metered) {
+    let mut filter = StreamFilter::new(format, &facts(UsageEvent::Hidden));
     let (mut sent, mut out) = (0_usize, Vec::new());
     for piece in pieces {
         for bytes in filter.push(Bytes::copy_from_slice(piece)) {
@@ -67,29 +74,39 @@ fn pass(pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>, Metered) {
     (out, ended.finish(None).concat(), metered)
 }
 
+/// Every format that is read.
+fn format() -> impl Strategy<Value = Format> {
+    let metered = Format::ALL.into_iter().filter(|it| it.is_metered());
+    prop::sample::select(metered.collect::<Vec<_>>())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn garbage_passes_and_is_not_kept(pieces in prop::collection::vec(piece(), 0..16)) {
+    fn garbage_passes_and_is_not_kept(
+        format in format(),
+        pieces in prop::collection::vec(piece(), 0..16),
+    ) {
         let all = pieces.concat();
-        let (out, tail, metered) = pass(&pieces);
+        let (out, tail, metered) = pass(format, &pieces);
         prop_assert!(all.starts_with(&out), "bytes were made up, lost or moved");
         prop_assert!(tail.len() <= EVENT_BYTES_MAX.checked_add(AFTER_END_MAX).unwrap());
         let usage = metered.usage.unwrap();
         prop_assert!(usage.input_tokens <= 1_000 && usage.output_tokens <= 1_000);
         prop_assert!(metered.unread_bytes <= u64::try_from(all.len()).unwrap());
         // However it was cut, the same is metered.
-        let (again, _, whole) = pass(&[all]);
+        let (again, _, whole) = pass(format, &[all]);
         prop_assert_eq!(metered, whole);
         prop_assert_eq!(out.len(), again.len());
     }
 
     #[test]
     fn an_answer_of_garbage_is_metered_within_the_bounds(
+        format in format(),
         pieces in prop::collection::vec(piece(), 0..6),
     ) {
-        let metered = meter_answer(Format::OpenAiChat, &facts(UsageEvent::Hidden), &pieces.concat());
+        let metered = meter_answer(format, &facts(UsageEvent::Hidden), &pieces.concat());
         prop_assert!(metered.usage.unwrap().output_tokens <= 1_000);
     }
 }
@@ -100,7 +117,7 @@ proptest! {
 fn a_compressed_stream_is_passed_on_and_counted() {
     let chunks: Vec<_> =
         std::iter::once(GZIP.to_vec()).chain((0..64).map(|it| noise(65_536, it, false))).collect();
-    let (out, tail, metered) = pass(&chunks);
+    let (out, tail, metered) = pass(Format::OpenAiChat, &chunks);
     assert_eq!([out, tail].concat(), chunks.concat());
     let length: usize = chunks.iter().map(Vec::len).sum();
     assert_eq!(metered.unread_bytes, u64::try_from(length).unwrap());

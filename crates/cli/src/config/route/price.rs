@@ -61,23 +61,19 @@ fn one_sided(value: &Value<'_>, missing: &str) -> Problem {
         .help(format!("if these tokens shall cost nothing, write `{missing} = \"0\"`"))
 }
 
-/// A price by tokens needs somebody who can count them.
+/// A price by tokens needs somebody who can count them; `fitting` is who could on this route.
 pub(super) fn check(
     value: &Value<'_>,
     price: Price,
-    format: Format,
-    format_span: Option<Range<usize>>,
+    (format, format_span): (Format, Option<Range<usize>>),
+    fitting: Format,
 ) -> Option<Problem> {
-    let metered = match format {
-        Format::OpenAiChat => true,
-        Format::Opaque => false,
-    };
-    if metered || !price.needs_meter() {
+    if format.is_metered() || !price.needs_meter() {
         return None;
     }
     let problem = Problem::error(value.span(), "a price by tokens needs a format that counts them")
         .label("nothing meters this route")
-        .help("add `format = \"openai-chat\"`, or charge `{ per_request = \"…\" }`");
+        .help(format!("add `format = \"{fitting}\"`, or charge `{{ per_request = \"…\" }}`"));
     Some(match format_span {
         Some(span) => problem.related(span, "this format has no tokens"),
         None => problem,
