@@ -119,6 +119,9 @@ pub enum Event {
     Rejected(String),
     /// Nothing left and nothing is owed.
     Abandoned(Release),
+    /// Nothing left after all, whatever was announced or booked: whoever had the answer says so. No
+    /// settlement can land any more.
+    Withdrawn(Release),
 }
 
 /// The event cannot happen in that state.
@@ -156,6 +159,9 @@ impl Payment {
             (state, Event::Abandoned(why)) if state.can_be_abandoned() => {
                 Ok(Self::Released { why })
             }
+            (state, Event::Withdrawn(why)) if state.can_be_withdrawn() => {
+                Ok(Self::Released { why })
+            }
             (state, event) => state.on_settlement(event),
         }
     }
@@ -191,6 +197,20 @@ impl Payment {
             | Self::Unknown { .. } => true,
             Self::Serving { delivered, .. } => delivered.is_zero(),
             Self::Settled { .. } | Self::Released { .. } | Self::Lost { .. } => false,
+        }
+    }
+
+    /// Nothing of it can land on a chain: no settlement has begun, or the chain will never accept it.
+    fn can_be_withdrawn(&self) -> bool {
+        match self {
+            Self::Held { .. }
+            | Self::Serving { .. }
+            | Self::Captured { .. }
+            | Self::Lost { .. } => true,
+            Self::Settling { .. }
+            | Self::Unknown { .. }
+            | Self::Settled { .. }
+            | Self::Released { .. } => false,
         }
     }
 
@@ -249,6 +269,21 @@ mod tests {
         let some = serving(10).on(Event::Delivered(Amount::from_units(3))).unwrap();
         assert!(some.on(Event::Abandoned(Release::Crashed)).is_err());
         assert!(serving(10).on(Event::Abandoned(Release::Crashed)).is_ok());
+    }
+
+    #[test]
+    fn what_was_only_announced_is_withdrawn_unless_money_may_move() {
+        let why = Release::UpstreamFailed;
+        let charge = Amount::from_units(3);
+        let some = serving(10).on(Event::Delivered(charge)).unwrap();
+        let lost = Payment::Lost { charge, reason: "expired".to_owned() };
+        for state in [some, Payment::Captured { charge }, lost] {
+            assert_eq!(state.on(Event::Withdrawn(why)).unwrap(), Payment::Released { why });
+        }
+        let settled = Payment::Settled { charge, transaction: "0x1".to_owned() };
+        for state in [Payment::Settling { charge }, settled, Payment::Released { why }] {
+            assert!(state.on(Event::Withdrawn(why)).is_err());
+        }
     }
 
     #[test]

@@ -38,6 +38,18 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
     /// again for the same reason, it answers the same.
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError>;
 
+    /// For whoever gives up on a `meter` or a `capture` whose outcome it does not know, before a byte
+    /// left: takes back what was recorded, if anything was. Where no settlement can land, the hold
+    /// is given back. Where one may, the answer counts as [`AnswerMark::Withheld`] again: if it
+    /// lands, or has landed, it is owed back; if not, the payment is released. Refused for what was
+    /// recorded as [`AnswerMark::Sent`]. Asked again, it answers the same.
+    async fn withdraw(
+        &self,
+        hold: &Hold,
+        why: Release,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError>;
+
     /// Records that an answer is about to leave, or has left in full, for a payment already
     /// captured. Fenced if it is not captured or was given back: then nothing may leave. A payment
     /// captured as [`AnswerMark::Withheld`] and settled is owed back by `recover` unless it was

@@ -12,6 +12,8 @@ pub(crate) mod open;
 mod reader;
 mod recovery;
 mod row;
+#[cfg(test)]
+mod sample;
 mod settlements;
 mod unheard;
 mod work;
@@ -189,6 +191,16 @@ impl Ledger for SqliteLedger {
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
         self.writer.call(Asked::new(move |it| holds::release(it, hold, why, now))).await
+    }
+
+    async fn withdraw(
+        &self,
+        hold: &Hold,
+        why: Release,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        let hold = HoldName::of(hold);
+        self.writer.call(Asked::new(move |it| holds::withdraw(it, hold, why, now))).await
     }
 
     async fn mark_answer(

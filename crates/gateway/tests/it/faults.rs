@@ -20,6 +20,8 @@ pub(crate) enum Operation {
     Meter,
     Capture,
     Release,
+    Withdraw,
+    MarkAnswer,
     OweRefund,
     Lease,
     Resolve,
@@ -125,6 +127,13 @@ impl Ledger for FaultyLedger {
     ) -> Result<Captured, CaptureFailed> {
         match self.faults.take(Operation::Capture) {
             None => self.inner.capture(hold, charge, mark, now).await,
+            // Only a ledger gives the hold of a captured payment back. What recovery makes of a
+            // checkpoint is a capture as `Leaving`, and the hold stays here.
+            Some(Fault::UnknownAfter) if mark == AnswerMark::Leaving => {
+                self.inner.meter(&hold, charge, now).await.unwrap();
+                assert_eq!(self.inner.recover(now).await.unwrap().captured, 1);
+                Err(CaptureFailed { hold, source: error(Fault::UnknownAfter) })
+            }
             Some(fault) => Err(CaptureFailed { hold, source: error(fault) }),
         }
     }
@@ -133,13 +142,22 @@ impl Ledger for FaultyLedger {
         self.with(Operation::Release, self.inner.release(hold, why, now)).await
     }
 
+    async fn withdraw(
+        &self,
+        hold: &Hold,
+        why: Release,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        self.with(Operation::Withdraw, self.inner.withdraw(hold, why, now)).await
+    }
+
     async fn mark_answer(
         &self,
         id: PaymentId,
         mark: AnswerMark,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.inner.mark_answer(id, mark, now).await
+        self.with(Operation::MarkAnswer, self.inner.mark_answer(id, mark, now)).await
     }
 
     async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {

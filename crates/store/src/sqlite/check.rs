@@ -218,6 +218,10 @@ impl Replay {
                 let before = self.state.take().ok_or("changed before it was admitted")?;
                 self.state = Some(before.on(event).map_err(|illegal| illegal.to_string())?);
             }
+            // An announcement can be taken back; what was sent cannot.
+            Entry::Answered(AnswerMark::Withheld) if self.answer == AnswerMark::Leaving => {
+                self.answer = AnswerMark::Withheld;
+            }
             Entry::Answered(mark) if mark <= self.answer => {
                 return Err("has a mark that fell".to_owned());
             }

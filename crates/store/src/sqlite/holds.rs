@@ -199,6 +199,56 @@ pub(super) fn release(
     row.save(connection)
 }
 
+/// See [`crate::Ledger::withdraw`]. Asked again, it answers the same.
+pub(super) fn withdraw(
+    connection: &Connection,
+    hold: HoldName,
+    why: Release,
+    now: Timestamp,
+) -> Done<Payment> {
+    let mut row = existing(connection, hold.id)?;
+    if row.generation != hold.generation {
+        return Err(StoreError::Fenced(hold.id).into());
+    }
+    if row.answer == AnswerMark::Sent {
+        let event = Box::new(Event::Withdrawn(why));
+        return Err(farebox_billing::Illegal { state: Box::new(row.state), event }.into());
+    }
+    match row.state {
+        Payment::Released { .. } => return Ok(row.state),
+        Payment::Held { .. } | Payment::Serving { .. } => {}
+        Payment::Captured { .. }
+        | Payment::Settling { .. }
+        | Payment::Unknown { .. }
+        | Payment::Settled { .. }
+        | Payment::Lost { .. } => row.unmark(connection, now)?,
+    }
+    match row.state {
+        Payment::Captured { .. } if !settlements::may_have_been_sent(connection, &row)? => {
+            settlements::end(connection, &row, why.as_str())?;
+            give_back(connection, &mut row, why, now)?;
+        }
+        // It may land yet: then it is owed back, because its request is gone.
+        Payment::Captured { .. } | Payment::Settling { .. } | Payment::Unknown { .. } => {
+            row.waits = Waits::InVain;
+        }
+        Payment::Settled { .. } => row.owe(connection, settlements::UNANSWERED, now)?,
+        Payment::Lost { .. } => {
+            give_back(connection, &mut row, Release::SettlementRejected, now)?;
+        }
+        Payment::Held { .. } | Payment::Serving { .. } | Payment::Released { .. } => {
+            give_back(connection, &mut row, why, now)?;
+        }
+    }
+    row.save(connection)?;
+    Ok(row.state)
+}
+
+fn give_back(connection: &Connection, row: &mut Row, why: Release, now: Timestamp) -> Done<()> {
+    row.waits = Waits::No;
+    row.step(connection, Event::Withdrawn(why), now)
+}
+
 /// See [`crate::Ledger::mark_answer`]. A payment that is not captured, or was given back, has no
 /// answer that may leave: fenced.
 pub(super) fn mark_answer(
@@ -232,3 +282,6 @@ pub(super) fn owe_refund(
     row.owe(connection, why, now)?;
     row.save(connection)
 }
+
+#[cfg(test)]
+mod tests;

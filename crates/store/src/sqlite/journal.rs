@@ -15,7 +15,7 @@ pub(super) enum Entry {
     Admitted(Amount),
     /// It took a step of its life cycle.
     Stepped(Event),
-    /// So much of its answer may have left.
+    /// So much of its answer may have left; `Withheld`: it turned out that nothing had.
     Answered(AnswerMark),
     /// It is owed back.
     RefundOwed(String),
@@ -51,12 +51,11 @@ impl Entry {
                 Event::Confirmed(transaction) => ("confirmed", None, Some(transaction)),
                 Event::Rejected(reason) => ("rejected", None, Some(reason)),
                 Event::Abandoned(why) => ("abandoned", None, Some(why.as_str())),
+                Event::Withdrawn(why) => ("withdrawn", None, Some(why.as_str())),
             },
             Self::Answered(AnswerMark::Sent) => ("answer_sent", None, None),
-            // `Withheld` is where every answer begins; nothing ever returns there.
-            Self::Answered(AnswerMark::Leaving | AnswerMark::Withheld) => {
-                ("answer_leaving", None, None)
-            }
+            Self::Answered(AnswerMark::Leaving) => ("answer_leaving", None, None),
+            Self::Answered(AnswerMark::Withheld) => ("answer_withheld", None, None),
             Self::RefundOwed(why) => ("refund_owed", None, Some(why)),
         }
     }
@@ -65,6 +64,7 @@ impl Entry {
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<(PaymentId, Self)> {
         let units = || amount(row, "amount")?.ok_or_else(|| bad("amount"));
         let detail = || row.get::<_, String>("detail");
+        let why = || Release::parse(&detail()?).ok_or_else(|| bad("detail"));
         let event = row.get_ref("event")?.as_str().map_err(|_| bad("event"))?;
         let entry = match event {
             "admitted" => Self::Admitted(units()?),
@@ -76,10 +76,9 @@ impl Entry {
             "unanswered" => Self::Stepped(Event::Unanswered(row.get("detail")?)),
             "confirmed" => Self::Stepped(Event::Confirmed(detail()?)),
             "rejected" => Self::Stepped(Event::Rejected(detail()?)),
-            "abandoned" => {
-                let why = Release::parse(&detail()?).ok_or_else(|| bad("detail"))?;
-                Self::Stepped(Event::Abandoned(why))
-            }
+            "abandoned" => Self::Stepped(Event::Abandoned(why()?)),
+            "withdrawn" => Self::Stepped(Event::Withdrawn(why()?)),
+            "answer_withheld" => Self::Answered(AnswerMark::Withheld),
             "answer_leaving" => Self::Answered(AnswerMark::Leaving),
             "answer_sent" => Self::Answered(AnswerMark::Sent),
             "refund_owed" => Self::RefundOwed(detail()?),

@@ -16,7 +16,8 @@ use crate::sqlite::fault::is_damage;
 const APPLICATION_ID: i32 = 0x4661_7265;
 
 /// The schema, one step after the other; `user_version` counts those taken.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_payments.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_payments.sql"), include_str!("migrations/0002_withdrawals.sql")];
 
 /// How long a statement waits for a lock; there is one writer, so only recovery of the log and
 /// foreign tools ever hold one.
@@ -101,7 +102,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let mut connection = connect_unchecked(&path).map_err(|it| sqlite_error(&path, it))?;
     let version = identify(&path, &connection)?;
     configure(&connection).map_err(|it| sqlite_error(&path, it))?;
-    migrate(&mut connection, version).map_err(|it| sqlite_error(&path, it))?;
+    migrate(&mut connection, version, MIGRATIONS.len()).map_err(|it| sqlite_error(&path, it))?;
     Ok(Opened { path, lock, connection })
 }
 
@@ -218,8 +219,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Each step and its number in one transaction: a crash in between leaves the step before.
-fn migrate(connection: &mut Connection, from: usize) -> rusqlite::Result<()> {
-    for (done, sql) in MIGRATIONS.iter().enumerate().skip(from) {
+fn migrate(connection: &mut Connection, from: usize, to: usize) -> rusqlite::Result<()> {
+    for (done, sql) in MIGRATIONS.iter().enumerate().take(to).skip(from) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
         let version = i64::try_from(done.saturating_add(1)).unwrap_or(i64::MAX);
@@ -245,4 +246,41 @@ pub(super) fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use farebox_billing::Release;
+    use farebox_protocol::Timestamp;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::port::{Admit, Admitted};
+    use crate::sqlite::check::check;
+    use crate::sqlite::holds::{self, HoldName};
+    use crate::sqlite::sample::terms;
+
+    #[test]
+    fn a_ledger_of_every_older_schema_is_carried_over() {
+        for version in 1..MIGRATIONS.len() {
+            let directory = TempDir::new().unwrap();
+            let path = directory.path().join("farebox.db");
+            let mut old = Connection::open(&path).unwrap();
+            configure(&old).unwrap();
+            migrate(&mut old, 0, version).unwrap();
+            let now = Timestamp::from_millis(5);
+            let ask = Admit { terms: terms(1), exposure_limit: None, now };
+            let Admitted::New(hold) = holds::admit(&old, &ask).unwrap() else { panic!() };
+            old.close().unwrap();
+            let opened = open(&path).unwrap();
+            let is_sound = || check(&opened.connection).unwrap();
+            assert_eq!((is_sound().payments, is_sound().entries), (1, 1));
+            let hold = HoldName::of(&hold);
+            let why = Release::UpstreamFailed;
+            drop(holds::withdraw(&opened.connection, hold, why, now).unwrap());
+            assert_eq!((is_sound().problem_count, is_sound().entries), (0, 2));
+            let rewritten = opened.connection.execute_batch("DELETE FROM journal");
+            assert!(rewritten.is_err(), "schema {version}");
+        }
+    }
 }

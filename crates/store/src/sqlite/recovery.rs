@@ -54,7 +54,7 @@ fn recover_open(
             recovered.released = recovered.released.saturating_add(1);
         }
         Payment::Captured { .. } => {
-            let sent = settlements::existing_of(connection, &row)?.may_have_been_sent();
+            let sent = settlements::may_have_been_sent(connection, &row)?;
             if row.answer == AnswerMark::Withheld && !sent {
                 row.waits = Waits::No;
                 settlements::end(connection, &row, Release::Crashed.as_str())?;

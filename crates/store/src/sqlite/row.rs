@@ -152,7 +152,7 @@ impl Row {
         journal::append(connection, self.id, &Entry::Stepped(event), now)
     }
 
-    /// Raises the mark; it never falls.
+    /// Raises the mark; it never falls but by [`Row::unmark`].
     pub(super) fn mark(
         &mut self,
         connection: &Connection,
@@ -168,6 +168,16 @@ impl Row {
             self.waits = Waits::No;
         }
         journal::append(connection, self.id, &Entry::Answered(mark), now)
+    }
+
+    /// Takes back what was announced: nothing of the answer has left, and nothing will.
+    pub(super) fn unmark(&mut self, connection: &Connection, now: Timestamp) -> Done<()> {
+        if self.answer == AnswerMark::Withheld {
+            return Ok(());
+        }
+        self.answer = AnswerMark::Withheld;
+        self.changed_at = now;
+        journal::append(connection, self.id, &Entry::Answered(AnswerMark::Withheld), now)
     }
 
     /// Books that it is owed back; the first reason stands.

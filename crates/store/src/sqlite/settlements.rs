@@ -71,7 +71,7 @@ pub(super) fn of(connection: &Connection, row: &Row) -> Done<Option<Settlement>>
 }
 
 /// The settlement that every captured row has.
-pub(super) fn existing_of(connection: &Connection, row: &Row) -> Done<Settlement> {
+fn existing_of(connection: &Connection, row: &Row) -> Done<Settlement> {
     of(connection, row)?
         .ok_or_else(|| Fault::corrupt(format!("{} was captured without a settlement", row.id)))
 }
@@ -112,11 +112,6 @@ impl Settlement {
         Ok(())
     }
 
-    /// Whether an earlier try may have reached the chain.
-    pub(super) fn may_have_been_sent(&self) -> bool {
-        self.may_have_been_sent
-    }
-
     fn end(&mut self, connection: &Connection, outcome: &str) -> Done<()> {
         self.status = Status::Done;
         self.outcome = Some(outcome.to_owned());
@@ -129,6 +124,11 @@ impl Settlement {
         self.attempts = self.attempts.saturating_add(1);
         self.save(connection)
     }
+}
+
+/// Whether a captured row's settlement may have reached the chain in an earlier try.
+pub(super) fn may_have_been_sent(connection: &Connection, row: &Row) -> Done<bool> {
+    Ok(existing_of(connection, row)?.may_have_been_sent)
 }
 
 /// Ends the settlement of a payment that is given back; `outcome` says why.

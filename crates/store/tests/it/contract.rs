@@ -13,6 +13,7 @@ pub(crate) async fn run(ledger: &dyn Ledger) {
     exposure_counts_what_is_open(ledger).await;
     a_stale_hold_is_fenced(ledger).await;
     what_was_delivered_is_not_released(ledger).await;
+    what_was_only_announced_is_withdrawn(ledger).await;
     captures_repeat_and_do_not_double(ledger).await;
     only_routes_that_settle_first_charge_before_serving(ledger).await;
     a_job_is_leased_once_and_settles(ledger).await;
@@ -151,6 +152,29 @@ async fn what_was_delivered_is_not_released(ledger: &dyn Ledger) {
     drop(ledger.capture(hold, units(2), AnswerMark::Withheld, at(1_045)).await.unwrap());
     let stored = ledger.lookup(payment_id(30)).await.unwrap().unwrap();
     assert_eq!(stored.answer, AnswerMark::Leaving);
+}
+
+async fn what_was_only_announced_is_withdrawn(ledger: &dyn Ledger) {
+    let why = Release::UpstreamFailed;
+    let first = hold(ledger, 35, SettleMode::After).await;
+    for _ in 0..2 {
+        let given_back = ledger.withdraw(&first, why, at(1_046)).await.unwrap();
+        assert_eq!(given_back, Payment::Released { why });
+    }
+    let second = serving(ledger, 35, SettleMode::After).await;
+    ledger.meter(&second, units(3), at(1_047)).await.unwrap();
+    let stale = ledger.withdraw(&first, why, at(1_048)).await;
+    assert!(matches!(stale, Err(StoreError::Fenced(id)) if id == payment_id(35)));
+    for _ in 0..2 {
+        let given_back = ledger.withdraw(&second, why, at(1_048)).await.unwrap();
+        assert_eq!(given_back, Payment::Released { why });
+    }
+    let late = ledger.meter(&second, units(4), at(1_049)).await;
+    assert!(matches!(late, Err(StoreError::Fenced(_))));
+    let late = ledger.capture(second, units(4), AnswerMark::Leaving, at(1_049)).await;
+    assert!(matches!(late.unwrap_err().source, StoreError::Fenced(_)));
+    // Given back, it may be held and charged.
+    captured(ledger, 35, AnswerMark::Sent).await;
 }
 
 async fn captures_repeat_and_do_not_double(ledger: &dyn Ledger) {

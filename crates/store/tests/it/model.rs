@@ -213,6 +213,34 @@ impl Model {
         Ok(())
     }
 
+    pub(crate) fn withdraw(
+        &mut self,
+        id: PaymentId,
+        generation: u64,
+        why: Release,
+    ) -> Result<Payment, No> {
+        let it = self.payments.get_mut(&id).ok_or(No::Missing)?;
+        if it.generation != generation {
+            return Err(No::Fenced);
+        }
+        if it.answer == AnswerMark::Sent {
+            return Err(No::Illegal);
+        }
+        it.answer = AnswerMark::Withheld;
+        let may_land = it.job.as_ref().is_some_and(|job| job.sent);
+        match it.state {
+            Payment::Released { .. } => {}
+            Payment::Held { .. } | Payment::Serving { .. } => it.released(why),
+            Payment::Captured { .. } if !may_land => it.released(why),
+            Payment::Captured { .. } | Payment::Settling { .. } | Payment::Unknown { .. } => {
+                (it.unanswered, it.orphaned) = (true, true);
+            }
+            Payment::Settled { .. } => it.owe("settled_unanswered"),
+            Payment::Lost { .. } => it.released(Release::SettlementRejected),
+        }
+        Ok(it.state.clone())
+    }
+
     pub(crate) fn mark(&mut self, id: PaymentId, mark: AnswerMark) -> Result<(), No> {
         let it = self.payments.get_mut(&id).ok_or(No::Missing)?;
         if charge_of(&it.state).is_none() {

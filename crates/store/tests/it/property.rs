@@ -32,6 +32,7 @@ enum Call {
     Meter { n: u64, age: usize, upto: u128 },
     Capture { n: u64, age: usize, charge: u128, mark: AnswerMark },
     Release { n: u64, age: usize, why: Release },
+    Withdraw { n: u64, age: usize, why: Release },
     Mark { n: u64, mark: AnswerMark },
     Owe { n: u64 },
     Lease { only: Option<u64> },
@@ -77,7 +78,9 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(n, age, upto)| Call::Meter { n, age, upto }),
         8 => (n.clone(), age.clone(), sum, mark.clone())
             .prop_map(|(n, age, charge, mark)| Call::Capture { n, age, charge, mark }),
-        3 => (n.clone(), age, why).prop_map(|(n, age, why)| Call::Release { n, age, why }),
+        3 => (n.clone(), age.clone(), why.clone())
+            .prop_map(|(n, age, why)| Call::Release { n, age, why }),
+        3 => (n.clone(), age, why).prop_map(|(n, age, why)| Call::Withdraw { n, age, why }),
         3 => (n.clone(), mark).prop_map(|(n, mark)| Call::Mark { n, mark }),
         1 => n.clone().prop_map(|n| Call::Owe { n }),
         7 => prop::option::of(n.clone()).prop_map(|only| Call::Lease { only }),
@@ -140,6 +143,13 @@ impl History<'_> {
                 let Some((generation, hold)) = self.take(n, age) else { return };
                 let done = self.ledger.release(&hold, why, self.time()).await;
                 let expected = self.model.release(hold.id(), generation, why);
+                assert_eq!(done.map_err(|it| no(&it)), expected);
+                self.put(n, generation, hold);
+            }
+            Call::Withdraw { n, age, why } => {
+                let Some((generation, hold)) = self.take(n, age) else { return };
+                let done = self.ledger.withdraw(&hold, why, self.time()).await;
+                let expected = self.model.withdraw(hold.id(), generation, why);
                 assert_eq!(done.map_err(|it| no(&it)), expected);
                 self.put(n, generation, hold);
             }

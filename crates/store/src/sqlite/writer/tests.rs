@@ -3,14 +3,15 @@
 use std::sync::mpsc;
 
 use farebox_billing::{Payment, Release};
-use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
+use farebox_protocol::{Amount, Timestamp};
 use rusqlite::ErrorCode;
 use tempfile::TempDir;
 
 use super::*;
-use crate::port::{Admit, Admitted, AnswerMark, SettleMode, Terms};
+use crate::port::{Admit, Admitted, AnswerMark};
 use crate::sqlite::fault::Fault;
 use crate::sqlite::holds::{self, HoldName};
+use crate::sqlite::sample::terms;
 use crate::sqlite::unheard::Evidence;
 use crate::sqlite::{open, row, settlements};
 
@@ -41,27 +42,6 @@ impl Bench {
         let batching = Batching { queue: 1024, max: 256, linger: Duration::ZERO };
         let writer = Writer::start(opened.connection, connect, guard, batching).unwrap();
         Self { directory, writer, released }
-    }
-}
-
-fn terms(number: u64) -> Terms {
-    let mut id = [7; 32];
-    id[24..].copy_from_slice(&number.to_be_bytes());
-    Terms {
-        id: PaymentId::from_bytes(id),
-        fingerprint: Digest::of(b"request"),
-        route: "r".to_owned(),
-        scheme: "exact".to_owned(),
-        asset: Asset::new(Network::eip155(1), "0x036CbD53842c5426634e7929541eC2318f3dCF7e")
-            .unwrap(),
-        payer: "0x1".to_owned(),
-        pay_to: "0x2".to_owned(),
-        limit: Amount::from_units(100),
-        settle: SettleMode::After,
-        price_version: "v1".to_owned(),
-        settle_by: Timestamp::from_millis(9),
-        payload: "{}".to_owned(),
-        requirements: "{}".to_owned(),
     }
 }
 
