@@ -105,7 +105,7 @@ contract Multicall3 {
                 spent += one.value;
             }
             Result memory result = _call(one.target, one.value, one.callData);
-            require(result.success || one.allowFailure, FAILED);
+            if (!result.success && !one.allowFailure) _failPadded();
             returnData[i] = result;
         }
         require(msg.value == spent, "Multicall3: value mismatch");
@@ -152,6 +152,14 @@ contract Multicall3 {
 
     function getChainId() external view returns (uint256 chainid) {
         return block.chainid;
+    }
+
+    /// @dev What the contract of that name reverts with here has an empty word after the text.
+    function _failPadded() private pure {
+        bytes memory data = abi.encodePacked(abi.encodeWithSignature("Error(string)", FAILED), bytes32(0));
+        assembly ("memory-safe") {
+            revert(add(data, 0x20), mload(data))
+        }
     }
 
     function _call(address target, uint256 value, bytes calldata data) private returns (Result memory result) {

@@ -1,16 +1,33 @@
-//! A foreign chain to test against: anvil, with our token where stock clients look for USDC.
+//! A foreign chain to test against: anvil, with our token where stock clients look for USDC, our
+//! proxies of x402 (the real ones are in no registry), and the real Permit2 and Multicall3.
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolValue;
+use farebox_devnet::{
+    EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, UPTO_PERMIT2_PROXY_ADDRESS,
+};
 use farebox_protocol::Amount;
 use serde_json::json;
 
 use crate::process::{Process, StartError, installed, workspace};
+use crate::real::{self, RealError};
 use crate::rpc::{CHAIN_ID, JsonRpc, RpcError, TOKEN};
 
 const BINARY: &str = "tests/clients/js/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil";
 const LISTENING: &str = "Listening on ";
-const ARTIFACT: &str = include_str!("../../../contracts/artifacts/TestUSDC.json");
+
+/// Our contracts and where they lie. None needs its constructor.
+const CONTRACTS: [(Address, &str); 3] = [
+    (TOKEN, include_str!("../../../contracts/artifacts/TestUSDC.json")),
+    (
+        EXACT_PERMIT2_PROXY_ADDRESS,
+        include_str!("../../../contracts/artifacts/X402ExactPermit2Proxy.json"),
+    ),
+    (
+        UPTO_PERMIT2_PROXY_ADDRESS,
+        include_str!("../../../contracts/artifacts/X402UptoPermit2Proxy.json"),
+    ),
+];
 
 /// The slots in which the token keeps balances and the supply (`contracts/src/TestUSDC.sol`).
 const BALANCES_SLOT: u64 = 9;
@@ -32,9 +49,18 @@ pub enum AnvilError {
     /// It runs but cannot be prepared.
     #[error(transparent)]
     Rpc(#[from] RpcError),
-    /// The token's artifact is not what the compiler writes.
-    #[error("contracts/artifacts/TestUSDC.json has no run-time code")]
-    Artifact(#[source] serde_json::Error),
+    /// An artifact is not what the compiler writes.
+    #[error("the artifact of the contract for {address} has no run-time code")]
+    Artifact {
+        /// Where the contract was to lie.
+        address: Address,
+        /// What is wrong with its JSON.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The code of a foreign contract cannot be had.
+    #[error(transparent)]
+    Real(#[from] RealError),
 }
 
 /// When the chain makes a block.
@@ -47,7 +73,7 @@ pub enum Blocks {
 }
 
 impl Anvil {
-    /// Starts a chain on a free port, with the token in place and nobody holding any.
+    /// Starts a chain on a free port, with the contracts in place and nobody holding any tokens.
     pub async fn start(blocks: Blocks) -> Result<Self, AnvilError> {
         let binary = installed(workspace().join(BINARY))?;
         let chain_id = CHAIN_ID.to_string();
@@ -65,7 +91,15 @@ impl Anvil {
         let rpc = JsonRpc::new(format!("http://{listening}"))?;
         // The genesis block has timestamp 1; what depends on time needs one of today.
         rpc.call("evm_mine", json!([])).await?;
-        rpc.call("anvil_setCode", json!([TOKEN, token_code()?])).await?;
+        for (address, artifact) in CONTRACTS {
+            let code = runtime_code(artifact)
+                .map_err(|source| AnvilError::Artifact { address, source })?;
+            rpc.call("anvil_setCode", json!([address, code])).await?;
+        }
+        rpc.call("anvil_setCode", json!([PERMIT2_ADDRESS, real::permit2_code()?])).await?;
+        let creation = json!([{ "data": real::multicall3_creation()? }, "latest"]);
+        let multicall3 = rpc.call("eth_call", creation).await?;
+        rpc.call("anvil_setCode", json!([MULTICALL3_ADDRESS, multicall3])).await?;
         Ok(Self { process, rpc })
     }
 
@@ -91,14 +125,14 @@ impl Anvil {
     }
 }
 
-/// The token's run-time code. Name, version and domain are computed, so it works at any address.
-fn token_code() -> Result<String, AnvilError> {
+/// The run-time code in an artifact.
+fn runtime_code(artifact: &str) -> Result<String, serde_json::Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Artifact {
         deployed_bytecode: String,
     }
-    let artifact: Artifact = serde_json::from_str(ARTIFACT).map_err(AnvilError::Artifact)?;
+    let artifact: Artifact = serde_json::from_str(artifact)?;
     Ok(artifact.deployed_bytecode)
 }
 

@@ -6,5 +6,6 @@ pub mod evm;
 pub mod facilitator;
 pub mod gate;
 pub mod process;
+pub mod real;
 pub mod rpc;
 pub mod upstream;
