@@ -26,7 +26,7 @@ use toml::de::DeTable;
 pub(crate) use self::facilitator::FacilitatorPlan;
 use self::facilitator::{Kind, RemoteAllowed};
 pub(crate) use self::network::NetworkPlan;
-use self::network::{Need, Needs, Networks};
+use self::network::{Need, Needs};
 use self::problem::{Problem, Problems, Source};
 use self::route::Declared;
 use self::secret::Secrets;
@@ -262,7 +262,14 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
         .unwrap_or_default();
     let ledger = tables.ledger.and_then(|it| server::ledger(it, &secrets.directory, problems));
     let limits = tables.limits.map_or(Limits::STANDARD, |it| server::limits(it, problems));
-    let routes = read_routes(tables.upstream, tables.route, &networks, secrets, problems);
+    let upstreams: Upstreams =
+        tables.upstream.map(|it| upstream::upstreams(&it, secrets, problems)).unwrap_or_default();
+    let declared = Declared {
+        networks: &networks,
+        upstreams: &upstreams,
+        versions: server.as_ref().map(|it| it.versions).unwrap_or_default(),
+    };
+    let routes = tables.route.map(|it| route::routes(&it, declared, problems)).unwrap_or_default();
     let server = server?;
     let selling = match sells {
         Sells::Yes => Some(selling_of(&server, ledger?, routes, limits)),
@@ -278,19 +285,6 @@ fn facilitator_kind(section: &Section<'_>) -> Option<Kind> {
         "url" => Some(Kind::Remote),
         _ => None,
     })
-}
-
-fn read_routes(
-    upstream: Option<Value<'_>>,
-    route: Option<Value<'_>>,
-    networks: &Networks,
-    secrets: &Secrets,
-    problems: &mut Problems,
-) -> Vec<Arc<Route>> {
-    let upstreams: Upstreams =
-        upstream.map(|it| upstream::upstreams(&it, secrets, problems)).unwrap_or_default();
-    let declared = Declared { networks, upstreams: &upstreams };
-    route.map(|it| route::routes(&it, declared, problems)).unwrap_or_default()
 }
 
 fn selling_of(

@@ -51,6 +51,19 @@ pub struct Route {
     pub description: Option<String>,
     /// What one request may use: the quote is made with it and the upstream is held to it.
     pub ceiling: Ceiling,
+    /// Whose payments are taken.
+    pub versions: Versions,
+}
+
+/// The versions of x402 in which a route is paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// v2, and v1 where an offer has a v1 form. A v1 payment is bound to its amount and recipient,
+    /// not to its request (ADR 0009).
+    #[default]
+    TwoAndOne,
+    /// v2 alone.
+    TwoOnly,
 }
 
 /// The paths of a route, matched against the normalised path.

@@ -17,8 +17,8 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
      payment-retry, idempotency-key, *",
 );
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, farebox-receipt, \
-     x-farebox-charged, x-should-retry, retry-after",
+    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, \
+     farebox-receipt, x-farebox-charged, x-should-retry, retry-after",
 );
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

@@ -89,9 +89,9 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
             "A request may have 100 headers of together 32 KiB.",
         ));
     }
-    let payments = headers.get_all(header::PAYMENT_SIGNATURE).iter();
-    if payments.chain(headers.get_all(AUTHORIZATION)).any(|it| header::HEADER_BYTES_MAX < it.len())
-    {
+    let payments = [header::PAYMENT_SIGNATURE, header::X_PAYMENT, AUTHORIZATION.as_str()];
+    let mut payments = payments.iter().flat_map(|it| headers.get_all(*it));
+    if payments.any(|it| header::HEADER_BYTES_MAX < it.len()) {
         return Err(Problem::new(
             Kind::HeadersTooLarge,
             "A payment header may have 8 KiB before its base64.",

@@ -1,4 +1,7 @@
-//! The facilitator over HTTP: `POST /verify`, `POST /settle`, `GET /supported` (x402 v2 §7).
+//! The facilitator over HTTP: `POST /verify`, `POST /settle`, `GET /supported` (x402 v2 §7, v1 §7).
+//!
+//! Servers of both protocol versions are served: a v1 request is turned into its v2 form, and the
+//! answer back. A verdict looks the same in both.
 //!
 //! A payment that is refused is an answer like any other: HTTP 200 with `isValid: false` or
 //! `success: false`, which is what the official servers read. Other statuses say that there is no
@@ -16,10 +19,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use farebox_chains::{
-    Facilitator, SettleError, settlement_response, verify_failure_response, verify_response,
+    BadV1, Facilitator, SettleError, request_from_v1, settlement_response, settlement_to_v1,
+    verify_failure_response, verify_response,
 };
 use farebox_protocol::Reason;
-use farebox_protocol::wire::VerifyRequest;
+use farebox_protocol::wire::{VerifyRequest, X402_VERSION, v1};
 use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -116,7 +120,7 @@ impl FacilitatorServer {
 
 async fn verify(State(api): State<Api>, body: Bytes) -> Response {
     let request = match parse(&body) {
-        Ok(request) => request,
+        Ok(asked) => asked.request,
         Err(refusal) => return refusal.answer("isValid", "invalidReason", "invalidMessage"),
     };
     match api.facilitator.verify(&request, api.clock.now()).await {
@@ -129,20 +133,22 @@ async fn verify(State(api): State<Api>, body: Bytes) -> Response {
 }
 
 async fn settle(State(api): State<Api>, body: Bytes) -> Response {
-    let request = match parse(&body) {
-        Ok(request) => request,
+    let Asked { request, version } = match parse(&body) {
+        Ok(asked) => asked,
         Err(refusal) => return refusal.answer("success", "errorReason", "errorMessage"),
     };
     let result = api.facilitator.settle(&request, api.clock.now()).await;
-    let answer = Json(settlement_response(&request, &result));
+    let settlement = settlement_response(&request, &result);
+    let answer = match version {
+        Version::Two => Json(settlement).into_response(),
+        Version::One => Json(settlement_to_v1(settlement)).into_response(),
+    };
     match result {
         Err(SettleError::NotSent(error)) => {
             tracing::warn!(%error, source = ?error.source, "payment could not be settled");
             unavailable(answer)
         }
-        Ok(_) | Err(SettleError::Rejected { .. } | SettleError::Unknown { .. }) => {
-            answer.into_response()
-        }
+        Ok(_) | Err(SettleError::Rejected { .. } | SettleError::Unknown { .. }) => answer,
     }
 }
 
@@ -161,7 +167,20 @@ fn unavailable(answer: impl IntoResponse) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, retry, answer).into_response()
 }
 
-/// A body that is not a request of this protocol version.
+/// What is asked, in the form that facilitators work on.
+struct Asked {
+    request: VerifyRequest,
+    version: Version,
+}
+
+/// The version of the protocol that is asked in, and answered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// A body that is no request of these protocol versions.
 struct Refusal {
     status: StatusCode,
     reason: Reason,
@@ -180,25 +199,41 @@ impl Refusal {
     }
 }
 
-fn parse(body: &[u8]) -> Result<VerifyRequest, Refusal> {
+fn parse(body: &[u8]) -> Result<Asked, Refusal> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Version {
+    struct Said {
         x402_version: u32,
     }
-    let malformed = |error: serde_json::Error| Refusal {
+    // The version first: another version's body has another shape and deserves a better answer.
+    let said: Said = serde_json::from_slice(body).map_err(malformed)?;
+    match said.x402_version {
+        X402_VERSION => {
+            let request = serde_json::from_slice(body).map_err(malformed)?;
+            Ok(Asked { request, version: Version::Two })
+        }
+        v1::X402_VERSION => {
+            let request: v1::VerifyRequest = serde_json::from_slice(body).map_err(malformed)?;
+            let request = request_from_v1(&request).map_err(untranslated)?;
+            Ok(Asked { request, version: Version::One })
+        }
+        other => Err(Refusal {
+            status: StatusCode::OK,
+            reason: Reason::InvalidX402Version,
+            message: format!("expected x402Version 2 or 1, found {other}"),
+        }),
+    }
+}
+
+fn malformed(error: serde_json::Error) -> Refusal {
+    Refusal {
         status: StatusCode::BAD_REQUEST,
         reason: Reason::InvalidPayload,
         message: format!("expected {{x402Version, paymentPayload, paymentRequirements}}: {error}"),
-    };
-    // The version first: another version's body has another shape and deserves a better answer.
-    let version: Version = serde_json::from_slice(body).map_err(malformed)?;
-    if version.x402_version != farebox_protocol::wire::X402_VERSION {
-        return Err(Refusal {
-            status: StatusCode::OK,
-            reason: Reason::InvalidX402Version,
-            message: format!("expected x402Version 2, got {}", version.x402_version),
-        });
     }
-    serde_json::from_slice(body).map_err(malformed)
+}
+
+/// A v1 payment that is understood and has no place here is refused like any other.
+fn untranslated(error: BadV1) -> Refusal {
+    Refusal { status: StatusCode::OK, reason: error.reason(), message: error.to_string() }
 }

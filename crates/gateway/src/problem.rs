@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use farebox_protocol::wire::X402_VERSION;
+use farebox_protocol::wire::v1;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// What answers depend on besides the URL.
 pub(crate) const VARY_VALUE: HeaderValue =
-    HeaderValue::from_static("PAYMENT-SIGNATURE, Authorization");
+    HeaderValue::from_static("PAYMENT-SIGNATURE, X-PAYMENT, Authorization");
 /// No answer that was paid for, and no demand to pay, may be kept by a cache (attack A17).
 pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 
@@ -152,6 +152,8 @@ struct Parts {
     /// The x402 reason, where there is one.
     reason: Option<String>,
     members: Map<String, Value>,
+    /// The offers as x402 v1 has them, as JSON.
+    accepts: Option<String>,
     headers: HeaderMap,
     harmful: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -166,6 +168,7 @@ impl Problem {
             detail: detail.into(),
             reason: None,
             members: Map::new(),
+            accepts: None,
             headers: HeaderMap::new(),
             harmful: again == PayAgain::Harmful,
             source: None,
@@ -198,6 +201,17 @@ impl Problem {
     pub(crate) fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// With offers for v1 clients, a JSON array; shown where payment is asked for.
+    pub(crate) fn with_accepts(mut self, accepts: String) -> Self {
+        self.0.accepts = Some(accepts);
+        self
+    }
+
+    /// What the answer's head will say besides.
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.0.headers
     }
 
     /// With another header.
@@ -243,15 +257,17 @@ impl Problem {
             body.insert("reason".to_owned(), reason.as_str().into());
         }
         if status == StatusCode::PAYMENT_REQUIRED {
-            // What the oldest x402 clients look for, with nothing in it that they could pay here.
-            body.insert("x402Version".to_owned(), X402_VERSION.into());
+            // The v1 object; its `accepts` comes last.
+            body.insert("x402Version".to_owned(), v1::X402_VERSION.into());
             body.insert("error".to_owned(), self.reason().into());
-            body.insert("accepts".to_owned(), Value::Array(Vec::new()));
         } else {
             let error = json!({ "message": self.0.detail, "type": code, "code": self.reason() });
             body.insert("error".to_owned(), error);
         }
         body.extend(self.0.members);
+        if status == StatusCode::PAYMENT_REQUIRED {
+            body.insert("accepts".to_owned(), Value::Array(Vec::new()));
+        }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, NO_STORE);
@@ -260,7 +276,11 @@ impl Problem {
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         headers.extend(self.0.headers);
-        Prepared { status, headers, body: Value::Object(body).to_string().into() }
+        let prepared = Prepared { status, headers, body: Value::Object(body).to_string().into() };
+        match &self.0.accepts {
+            Some(accepts) => prepared.with_accepts(accepts),
+            None => prepared,
+        }
     }
 
     fn log(&self) {
@@ -283,6 +303,22 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Where offers for v1 clients go.
+    const NO_OFFERS: &[u8] = b"[]}";
+
+    /// With these offers for v1 clients, a JSON array, in place of none. Other problems than
+    /// [`Kind::PaymentRequired`] have no place for them.
+    pub(crate) fn with_accepts(&self, accepts: &str) -> Self {
+        let Self { status, headers, body } = self.clone();
+        let body = match body.strip_suffix(Self::NO_OFFERS) {
+            Some(open) if status == StatusCode::PAYMENT_REQUIRED => {
+                [open, accepts.as_bytes(), b"}"].concat().into()
+            }
+            Some(_) | None => body,
+        };
+        Self { status, headers, body }
+    }
+
     /// As an answer.
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body));
@@ -345,17 +381,25 @@ mod tests {
         ] {
             let (parts, _) = parts(Problem::new(kind, "x")).await;
             assert_eq!(parts.headers["cache-control"], "private, no-store");
-            assert_eq!(parts.headers["vary"], "PAYMENT-SIGNATURE, Authorization");
+            assert_eq!(parts.headers["vary"], "PAYMENT-SIGNATURE, X-PAYMENT, Authorization");
             assert_eq!(parts.headers.contains_key(X_SHOULD_RETRY), harmful, "{kind:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_402_offers_nothing_to_version_1_clients() {
+    async fn a_402_is_a_v1_object_with_the_offers_that_there_are() {
         let problem = Problem::new(Kind::PaymentRequired, "Pay.").with_reason("insufficient_funds");
-        let (_, body) = parts(problem).await;
-        assert_eq!(body["x402Version"], 2);
+        let (_, body) = parts(problem.with_member("more", "[]}")).await;
+        assert_eq!(body["x402Version"], 1);
         assert_eq!(body["error"], "insufficient_funds");
         assert_eq!(body["accepts"], json!([]));
+        let offers = || "[{\"a\":1},2]".to_owned();
+        let problem = Problem::new(Kind::PaymentRequired, "Pay.").with_accepts(offers());
+        let (_, body) = parts(problem).await;
+        assert_eq!(body["accepts"], json!([{ "a": 1 }, 2]));
+        assert_eq!(body["detail"], "Pay.");
+        let other = Problem::new(Kind::MalformedPayment, "[]}").with_accepts(offers());
+        let (_, body) = parts(other).await;
+        assert_eq!(body.get("accepts"), None);
     }
 }

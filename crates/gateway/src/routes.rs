@@ -8,9 +8,9 @@ use farebox_protocol::{Amount, Asset, BadAsset};
 use http::Method;
 use url::Url;
 
-use crate::config::{OfferTemplate, PathPattern, Route};
+use crate::config::{OfferTemplate, PathPattern, Route, Versions};
 use crate::proxy::accept::life_min;
-use crate::proxy::quote as offers;
+use crate::proxy::{quote as offers, v1};
 
 /// Paths of the gateway's own.
 pub(crate) const HEALTH: &str = "/healthz";
@@ -112,6 +112,8 @@ pub(crate) struct LiveOffer {
     pub(crate) asset: Asset,
     /// The amount, where no request changes it.
     pub(crate) flat: Option<Amount>,
+    /// What v1 clients see of it; no two offers of a route have the same network there.
+    pub(crate) v1: Option<v1::Template>,
 }
 
 /// What a request's method and path lead to.
@@ -239,9 +241,24 @@ fn live_offers(route: &Arc<Route>) -> Result<Vec<LiveOffer>, RouteError> {
             ),
             Price::Free | Price::Tokens { .. } => None,
         };
-        Ok(LiveOffer { template: template.clone(), asset, flat })
+        Ok(LiveOffer { template: template.clone(), asset, flat, v1: None })
     };
-    route.offers.iter().map(live).collect()
+    let mut offers = route.offers.iter().map(live).collect::<Result<Vec<_>, _>>()?;
+    if route.versions == Versions::TwoAndOne {
+        add_v1(&mut offers, route.description.as_deref());
+    }
+    Ok(offers)
+}
+
+/// A v1 payment names a network and no token: of several offers on one network, the first is the
+/// one that v1 clients can take.
+fn add_v1(offers: &mut [LiveOffer], description: Option<&str>) {
+    let mut named: Vec<String> = Vec::new();
+    for offer in offers {
+        let template = v1::Template::of(offer, description);
+        offer.v1 = template.filter(|it| !named.contains(&it.network));
+        named.extend(offer.v1.as_ref().map(|it| it.network.clone()));
+    }
 }
 
 /// The longest header that this route can make must pass.
@@ -307,6 +324,7 @@ mod tests {
             settle: SettleMode::After,
             description: None,
             ceiling: Ceiling::default(),
+            versions: Versions::default(),
         }
     }
 
@@ -357,6 +375,26 @@ mod tests {
         check(vec![route("GET /a", "0.01", vec![offer(4); 6])], None);
         check(vec![route("GET /a", "0.01", vec![offer(4); 16])], Some("more than 8 kB"));
         check(vec![route("GET /a", "0.01", vec![offer(7000)])], Some("more than 8 kB"));
+    }
+
+    #[test]
+    fn v1_clients_see_one_offer_a_network_and_those_that_they_know() {
+        let on = |chain_id, pay_to: &str| OfferTemplate {
+            network: Network::eip155(chain_id),
+            pay_to: pay_to.to_owned(),
+            ..offer(4)
+        };
+        let offers = || vec![on(84532, "0x1"), on(10, "0x2"), on(84532, "0x3"), on(8453, "0x4")];
+        let seen = |route: Route| {
+            let routes = build(vec![route]).unwrap();
+            let Found::Route(route) = routes.find(&Method::GET, "/a") else { panic!() };
+            let names = route.offers.iter().map(|it| it.v1.as_ref().map(|it| it.network.clone()));
+            names.map(Option::unwrap_or_default).collect::<Vec<_>>()
+        };
+        let both = route("GET /a", "0.01", offers());
+        assert_eq!(seen(both), ["base-sepolia", "", "", "base"]);
+        let two = Route { versions: Versions::TwoOnly, ..route("GET /a", "0.01", offers()) };
+        assert_eq!(seen(two), ["", "", "", ""]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod price;
 use std::sync::Arc;
 
 use farebox_billing::{Ceiling, Format, OutputLimit, Price};
-use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream};
+use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream, Versions};
 use farebox_store::SettleMode;
 use http::Method;
 
@@ -28,6 +28,8 @@ pub(crate) struct Declared<'a> {
     pub(crate) networks: &'a Networks,
     /// `[[upstream]]`.
     pub(crate) upstreams: &'a Upstreams,
+    /// Whose payments are taken where a route does not say it.
+    pub(crate) versions: Versions,
 }
 
 /// Reads every `[[route]]`, in the order of the file.
@@ -68,6 +70,7 @@ pub(crate) fn implied_models_route(routes: &[Arc<Route>]) -> Option<Arc<Route>> 
             settle: SettleMode::After,
             description: None,
             ceiling: Ceiling::default(),
+            versions: Versions::default(),
         })
     })
 }
@@ -84,6 +87,7 @@ fn route(
     let description = section.optional("description", problems, values::word);
     let fitting = fitting_format(matched.as_ref());
     let ceiling = read_ceiling(&mut section, sale.format, fitting, problems);
+    let versions = section.optional("x402_v1", problems, values::x402_v1);
     section.close(problems);
     let matched = matched?;
     Some(Route {
@@ -97,6 +101,7 @@ fn route(
         settle: settle.unwrap_or(SettleMode::After),
         description,
         ceiling,
+        versions: versions.unwrap_or(declared.versions),
     })
 }
 

@@ -174,6 +174,14 @@ impl<'f> Value<'f> {
         }
     }
 
+    /// `true` or `false`, which it must be.
+    pub(crate) fn flag(&self) -> Result<bool, Problem> {
+        let DeValue::Boolean(flag) = self.content else {
+            return Err(self.wrong_type("`true` or `false`"));
+        };
+        Ok(*flag)
+    }
+
     /// The table that it is, if it is one, to be read as a section of that name.
     pub(crate) fn as_section(&self, name: impl Into<String>) -> Option<Section<'f>> {
         let table = self.content.as_table()?;

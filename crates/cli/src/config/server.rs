@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farebox_gateway::Limits;
+use farebox_gateway::{Limits, Versions};
 use url::Url;
 
 use super::problem::{Problem, Problems};
@@ -18,6 +18,8 @@ pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     /// What clients call it.
     pub(crate) public_url: Url,
+    /// Whose payments routes take that do not say it themselves.
+    pub(crate) versions: Versions,
 }
 
 /// Reads `[server]`.
@@ -49,8 +51,9 @@ pub(crate) fn server(mut section: Section<'_>, problems: &mut Problems) -> Optio
                 .help("prompts and payments are readable on the way, and careful agents refuse"),
         );
     }
+    let versions = section.optional("x402_v1", problems, values::x402_v1).unwrap_or_default();
     section.close(problems);
-    Some(Server { listen: listen?, public_url: public_url? })
+    Some(Server { listen: listen?, public_url: public_url?, versions })
 }
 
 fn public_url(value: &Value<'_>) -> Result<Url, Problem> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farebox_billing::UsdPrice;
 use farebox_chains::{BadEvmAddress, EvmAddress};
+use farebox_gateway::Versions;
 use url::{Host, Url};
 
 use super::problem::Problem;
@@ -144,6 +145,11 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit = text.strip_prefix(digits)?.trim_start();
     let factor = units.iter().find(|it| it.0 == unit)?.1;
     digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Whether x402 v1 is spoken beside v2.
+pub(crate) fn x402_v1(value: &Value<'_>) -> Result<Versions, Problem> {
+    Ok(if value.flag()? { Versions::TwoAndOne } else { Versions::TwoOnly })
 }
 
 /// A price in US dollars.

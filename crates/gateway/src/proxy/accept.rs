@@ -17,8 +17,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::claim::Claim;
-use super::{Asked, quote};
+use super::{Asked, quote, v1};
 use crate::app::App;
+use crate::config::Versions;
 use crate::problem::{Kind, Problem};
 use crate::routes::LiveOffer;
 
@@ -53,7 +54,7 @@ pub(crate) struct Accepted {
 
 /// Whether the quote's time is over. An old payment is still told what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     Good,
     Expired,
 }
@@ -145,10 +146,22 @@ impl Verified {
     }
 }
 
-/// The one payment header, if there is one.
-pub(crate) fn payment_header(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Problem> {
+/// A payment header, by the version of the protocol that it speaks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Presented<'a> {
+    /// `PAYMENT-SIGNATURE`.
+    Two(&'a HeaderValue),
+    /// `X-PAYMENT`.
+    One(&'a HeaderValue),
+}
+
+/// The one payment header, if there is one (attack A16: two could be read as either).
+pub(crate) fn payment_header(
+    headers: &HeaderMap,
+    versions: Versions,
+) -> Result<Option<Presented<'_>>, Problem> {
     let refuse = |detail| Err(Problem::new(Kind::UnsupportedPayment, detail));
-    if headers.contains_key(header::X_PAYMENT) {
+    if versions == Versions::TwoOnly && headers.contains_key(header::X_PAYMENT) {
         return refuse(
             "X-PAYMENT (x402 v1) is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
         );
@@ -158,10 +171,14 @@ pub(crate) fn payment_header(headers: &HeaderMap) -> Result<Option<&HeaderValue>
             "Authorization: Payment is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
         );
     }
-    let mut payments = headers.get_all(header::PAYMENT_SIGNATURE).iter();
+    let in_two = headers.get_all(header::PAYMENT_SIGNATURE).iter().map(Presented::Two);
+    let in_one = headers.get_all(header::X_PAYMENT).iter().map(Presented::One);
+    let mut payments = in_two.chain(in_one);
     let first = payments.next();
     if payments.next().is_some() {
-        return refuse("More than one PAYMENT-SIGNATURE header.");
+        return refuse(
+            "More than one payment header: send one PAYMENT-SIGNATURE or one X-PAYMENT.",
+        );
     }
     Ok(first)
 }
@@ -171,37 +188,41 @@ fn is_payment_credential(value: &HeaderValue) -> bool {
     word.eq_ignore_ascii_case(b"payment")
 }
 
-/// Step 5: the payment takes an offer of ours, for this request, with our seal on it.
-pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Accepted, Problem> {
-    let payload: Raw<PaymentPayload> = header::decode(value.as_bytes()).map_err(bad_header)?;
-    if payload.value().x402_version != X402_VERSION {
-        return Err(Problem::new(Kind::MalformedPayment, "Expected x402Version 2.")
-            .with_reason(Reason::InvalidX402Version.as_str()));
-    }
-    let echoed = &payload.value().accepted;
-    let (index, offer) = offer_taken(asked, echoed)?;
-    let seal_text = echoed.extra.get("quote").and_then(|it| it.as_str()).unwrap_or_default();
-    let ours = quote::requirements(offer, echoed.amount, seal_text);
-    accepted_matches(&ours, echoed)
-        .map_err(|altered| refused(&Reason::InvalidPaymentRequirements, format!("{altered}.")))?;
-    if !echoed.rest.is_empty() {
-        return Err(not_an_offer(Reason::InvalidPaymentRequirements));
-    }
-    let identified = offer.template.scheme.identify(payload.value(), &ours).map_err(|bad| {
-        Problem::new(
-            Kind::MalformedPayment,
-            format!("At `{}` of the payment: expected {}.", bad.field, bad.expected),
-        )
-        .with_reason(Reason::InvalidPayload.as_str())
-    })?;
-    let (standing, price_version) = open_seal(app, asked, offer, (seal_text, echoed.amount))?;
-    if is_bound_nonce(&identified.nonce) && identified.nonce != bound_nonce(seal_text) {
+/// An offer of ours for this very request that a payment takes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Which of the route's.
+    pub(super) offer: usize,
+    pub(super) payload: Raw<PaymentPayload>,
+    pub(super) ours: PaymentRequirements,
+    pub(super) identified: Identified,
+    /// The text of the quote seal; a v1 payment cannot carry one.
+    pub(super) seal: Option<String>,
+    pub(super) standing: Standing,
+    pub(super) price_version: String,
+}
+
+/// Step 5: the payment takes an offer of ours, for this request, with our seal on it where the
+/// protocol has room for one.
+pub(crate) fn accept(
+    app: &App,
+    asked: &Asked,
+    presented: Presented<'_>,
+) -> Result<Accepted, Problem> {
+    let taken = match presented {
+        Presented::Two(value) => sealed(app, asked, value)?,
+        Presented::One(value) => v1::taken(asked, value)?,
+    };
+    let Taken { offer: index, payload, ours, identified, seal, standing, price_version } = taken;
+    let of_this_quote = seal.as_deref().map(bound_nonce);
+    if is_bound_nonce(&identified.nonce) && of_this_quote != Some(identified.nonce) {
         return Err(bad_quote(
             "nonce_not_of_this_quote",
             "The nonce was derived from another quote.",
         ));
     }
     let fingerprint = fingerprint(asked, &ours, &identified, &price_version);
+    let life_min = life_min(asked.route.config.settle, ours.max_timeout_seconds);
     let payment_requirements = Raw::new(ours).map_err(|error| {
         Problem::new(Kind::Internal, "The offer could not be written.").caused_by(error)
     })?;
@@ -211,7 +232,6 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
         payment_requirements,
     };
     let claim = app.claims.claim(identified.id).ok_or_else(in_progress)?;
-    let settle = asked.route.config.settle;
     Ok(Accepted {
         offer: index,
         identified,
@@ -219,9 +239,47 @@ pub(crate) fn accept(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Ac
         fingerprint,
         price_version,
         quote: standing,
-        life_min: life_min(settle, offer.template.max_timeout_seconds),
-        settle,
+        life_min,
+        settle: asked.route.config.settle,
         _claim: claim,
+    })
+}
+
+/// A v2 payment: it echoes the offer that it takes, seal and all.
+fn sealed(app: &App, asked: &Asked, value: &HeaderValue) -> Result<Taken, Problem> {
+    let payload: Raw<PaymentPayload> =
+        header::decode(value.as_bytes()).map_err(|error| bad_header("PAYMENT-SIGNATURE", error))?;
+    if payload.value().x402_version != X402_VERSION {
+        return Err(Problem::new(Kind::MalformedPayment, "Expected x402Version 2.")
+            .with_reason(Reason::InvalidX402Version.as_str()));
+    }
+    let echoed = &payload.value().accepted;
+    let (index, offer) = offer_taken(asked, echoed)?;
+    let seal = echoed.extra.get("quote").and_then(|it| it.as_str()).unwrap_or_default().to_owned();
+    let ours = quote::requirements(offer, echoed.amount, &seal);
+    accepted_matches(&ours, echoed)
+        .map_err(|altered| refused(&Reason::InvalidPaymentRequirements, format!("{altered}.")))?;
+    if !echoed.rest.is_empty() {
+        return Err(not_an_offer(Reason::InvalidPaymentRequirements));
+    }
+    let identified = identify(offer, payload.value(), &ours)?;
+    let (standing, price_version) = open_seal(app, asked, offer, (&seal, echoed.amount))?;
+    let seal = Some(seal);
+    Ok(Taken { offer: index, payload, ours, identified, seal, standing, price_version })
+}
+
+/// What the payload says of itself.
+pub(super) fn identify(
+    offer: &LiveOffer,
+    payload: &PaymentPayload,
+    ours: &PaymentRequirements,
+) -> Result<Identified, Problem> {
+    offer.template.scheme.identify(payload, ours).map_err(|bad| {
+        Problem::new(
+            Kind::MalformedPayment,
+            format!("At `{}` of the payment: expected {}.", bad.field, bad.expected),
+        )
+        .with_reason(Reason::InvalidPayload.as_str())
     })
 }
 
@@ -400,17 +458,16 @@ fn fingerprint(
         .finish()
 }
 
-fn bad_header(error: BadHeader) -> Problem {
+pub(super) fn bad_header(name: &str, error: BadHeader) -> Problem {
     let kind = match error {
         BadHeader::TooLong => Kind::HeadersTooLarge,
         BadHeader::Base64(_) | BadHeader::TooDeep | BadHeader::Json(_) => Kind::MalformedPayment,
     };
-    Problem::new(kind, format!("PAYMENT-SIGNATURE: {error}."))
-        .with_reason(Reason::InvalidPayload.as_str())
+    Problem::new(kind, format!("{name}: {error}.")).with_reason(Reason::InvalidPayload.as_str())
 }
 
-fn not_an_offer(reason: Reason) -> Problem {
-    refused(&reason, "`accepted` is not one of the offers for this request.".to_owned())
+pub(super) fn not_an_offer(reason: Reason) -> Problem {
+    refused(&reason, "The payment takes none of the offers for this request.".to_owned())
 }
 
 fn bad_quote(reason: &'static str, detail: &'static str) -> Problem {

@@ -8,10 +8,10 @@ use farebox_billing::Release;
 use farebox_store::SettleMode;
 use http::Response;
 
-use super::accept::{self, Verified};
+use super::accept::{self, Presented, Verified};
 use super::reply::Reply;
 use super::work::Work;
-use super::{Asked, answer, charge, hold, prepaid, quote, stream, work};
+use super::{Asked, answer, charge, hold, prepaid, quote, stream, v1, work};
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::Problem;
@@ -24,10 +24,23 @@ pub(crate) async fn pay(app: &Arc<App>, asked: Asked) -> Result<Response<Body>, 
 }
 
 async fn take(app: &Arc<App>, asked: &Arc<Asked>) -> Result<Response<Body>, Problem> {
-    let Some(payment) = accept::payment_header(&asked.headers)? else {
+    let versions = asked.route.config.versions;
+    let Some(presented) = accept::payment_header(&asked.headers, versions)? else {
         return quote::unpaid(app, asked); // 3, 4
     };
-    let accepted = accept::accept(app, asked, payment)?; // 5
+    let answer = redeem(app, asked, presented).await;
+    match presented {
+        Presented::Two(_) => answer,
+        Presented::One(_) => v1::tell(answer),
+    }
+}
+
+async fn redeem(
+    app: &Arc<App>,
+    asked: &Arc<Asked>,
+    presented: Presented<'_>,
+) -> Result<Response<Body>, Problem> {
+    let accepted = accept::accept(app, asked, presented)?; // 5
     app.reached(Step::Decoded, accepted.id());
     accept::refuse_replay(app, &accepted).await?; // 6
     let body = asked.enforced_body(app).await?;

@@ -8,7 +8,7 @@ use farebox_protocol::{Amount, Digest, QuoteTerms, Seal, SealKey, Timestamp, hea
 use http::{HeaderName, HeaderValue, Method, Response};
 use url::Url;
 
-use super::Asked;
+use super::{Asked, v1};
 use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::routes::{LiveOffer, LiveRoute};
@@ -38,7 +38,8 @@ impl Asked {
 /// The answer to a request without a payment. Asks nobody and stores nothing.
 pub(crate) fn unpaid(app: &App, asked: &Asked) -> Result<Response<Body>, Problem> {
     let offers = offers_header(app, asked, UNPAID)?;
-    let mut response = app.unpaid.clone().into_response();
+    let accepts = v1::accepts(asked, &resource_url(&app.public_url, &asked.target))?;
+    let mut response = app.unpaid.with_accepts(&accepts).into_response();
     response.headers_mut().insert(PAYMENT_REQUIRED, offers);
     Ok(response)
 }
@@ -52,9 +53,12 @@ pub(crate) fn offer_again(app: &App, asked: &Asked, problem: Problem) -> Problem
     if !paying_helps {
         return problem;
     }
-    match offers_header(app, asked, problem.reason()) {
-        Ok(value) => problem.with_header(PAYMENT_REQUIRED, value),
-        Err(_) => problem,
+    let accepts = v1::accepts(asked, &resource_url(&app.public_url, &asked.target));
+    match (offers_header(app, asked, problem.reason()), accepts) {
+        (Ok(value), Ok(accepts)) => {
+            problem.with_header(PAYMENT_REQUIRED, value).with_accepts(accepts)
+        }
+        _ => problem,
     }
 }
 
@@ -67,22 +71,33 @@ fn offers_header(app: &App, asked: &Asked, error: &str) -> Result<HeaderValue, P
     };
     let mut accepts = Vec::with_capacity(asked.route.offers.len());
     for offer in &asked.route.offers {
-        let amount = offer.quote(&asked.route.config.price, &asked.facts).map_err(|error| {
-            Problem::new(Kind::NoPrice, format!("This request has no price: {error}."))
-        })?;
+        let amount = price(offer, asked)?;
         accepts.push(requirements(offer, amount, &seal_for(offer, amount)));
     }
     let url = resource_url(&app.public_url, &asked.target);
     header_value(&payment_required(&asked.route, url, error, accepts))
 }
 
+/// The most that the request can cost in an offer's token.
+pub(crate) fn price(offer: &LiveOffer, asked: &Asked) -> Result<Amount, Problem> {
+    offer.quote(&asked.route.config.price, &asked.facts).map_err(|error| {
+        Problem::new(Kind::NoPrice, format!("This request has no price: {error}."))
+    })
+}
+
 /// The offer as it stands on the wire; also what an echoed one is compared with.
 pub(crate) fn requirements(offer: &LiveOffer, amount: Amount, quote: &str) -> PaymentRequirements {
+    let mut sealed = unsealed(offer, amount);
+    sealed.extra.insert("quote".to_owned(), quote.into());
+    sealed
+}
+
+/// The same without a quote: what a v1 client can take.
+pub(crate) fn unsealed(offer: &LiveOffer, amount: Amount) -> PaymentRequirements {
     let template = &offer.template;
     let mut extra = Object::new();
     extra.insert("name".to_owned(), template.token.name.as_str().into());
     extra.insert("version".to_owned(), template.token.version.as_str().into());
-    extra.insert("quote".to_owned(), quote.into());
     PaymentRequirements {
         scheme: template.scheme.name().to_owned(),
         network: template.network.clone(),

@@ -8,7 +8,7 @@ use farebox_billing::{Ceiling, Format, Price};
 use farebox_chains::{AuthorizationWindow, EvmKey, EvmToken, TokenConfig, find_scheme, sign_exact};
 use farebox_gateway::{
     Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate, OfferToken,
-    Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream,
+    Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
 };
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequired, PaymentRequirements, Raw, SettlementResponse,
@@ -81,6 +81,7 @@ pub(crate) struct Setup {
     pub(crate) idle_timeout: Duration,
     pub(crate) faults: Arc<Faults>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) versions: Versions,
 }
 
 impl Default for Setup {
@@ -93,6 +94,7 @@ impl Default for Setup {
             idle_timeout: Duration::from_secs(20),
             faults: Arc::default(),
             mounts: Vec::new(),
+            versions: Versions::default(),
         }
     }
 }
@@ -186,6 +188,7 @@ fn route(
         settle: setup.settle,
         description: Some("for tests".to_owned()),
         ceiling: Ceiling::default(),
+        versions: setup.versions,
     })
 }
 

@@ -16,31 +16,32 @@ use serde_json::{Value, json};
 
 use crate::app::{PAY_TO, USDC};
 use crate::chain::{CHAIN, TestChain, facilitator, facilitator_that_waits, sign};
+use crate::facilitator_v1::{V1_NAME, in_v1};
 
-const UNITS: u128 = 100;
+pub(crate) const UNITS: u128 = 100;
 
 /// A facilitator that listens, and its chain.
 #[derive(Debug)]
-struct Service {
-    chain: TestChain,
+pub(crate) struct Service {
+    pub(crate) chain: TestChain,
     server: FacilitatorServer,
     http: reqwest::Client,
 }
 
 /// What came back.
 #[derive(Debug)]
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: http::HeaderMap,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Service {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(TestChain::start().await, Arc::new(SystemClock)).await
     }
 
-    async fn with(chain: TestChain, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) async fn with(chain: TestChain, clock: Arc<dyn Clock>) -> Self {
         let facilitator = facilitator(&chain.devnet.url());
         Self::of(chain, facilitator, clock).await
     }
@@ -76,12 +77,12 @@ impl Service {
     }
 
     /// The body for a good payment.
-    fn body(&self, number: u8) -> Value {
+    pub(crate) fn body(&self, number: u8) -> Value {
         let payload = sign(&self.chain.buyer, &demand(), [number; 32]);
         json!({ "x402Version": 2, "paymentPayload": payload, "paymentRequirements": demand() })
     }
 
-    async fn post_json(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
         self.post(path, body.to_string()).await
     }
 }
@@ -102,7 +103,7 @@ fn demand() -> PaymentRequirements {
 
 /// What `POST /settle` must have in every answer (the official servers' schema).
 #[track_caller]
-fn assert_settle_shape(body: &Value) {
+pub(crate) fn assert_settle_shape(body: &Value) {
     assert!(body["success"].is_boolean(), "{body}");
     assert!(body["transaction"].is_string(), "{body}");
     assert!(body["network"].is_string(), "{body}");
@@ -320,14 +321,11 @@ async fn what_is_not_understood_is_a_400_in_the_form_of_the_endpoint() {
 #[tokio::test]
 async fn other_versions_are_told_so_whatever_else_they_contain() {
     let service = Service::start().await;
-    let first = json!({
-        "x402Version": 1,
-        "paymentPayload": { "x402Version": 1, "scheme": "exact", "network": "base-sepolia" },
-        "paymentRequirements": { "scheme": "exact", "maxAmountRequired": "100" },
-    });
     let mut inner = service.body(4);
     inner["paymentPayload"]["x402Version"] = json!(1);
-    for body in [first, json!({ "x402Version": 3 }), inner] {
+    let mut inner_v1 = in_v1(&inner);
+    inner_v1["paymentPayload"]["x402Version"] = json!(2);
+    for body in [json!({ "x402Version": 0 }), json!({ "x402Version": 3 }), inner, inner_v1] {
         let verified = service.post_json("/verify", &body).await;
         assert_eq!(verified.status, 200, "{verified:?}");
         assert_eq!(verified.body["isValid"], false);
@@ -365,6 +363,8 @@ async fn supported_kinds_are_what_servers_look_for() {
     let kinds = answer.body["kinds"].as_array().unwrap();
     let exact = kinds.iter().find(|it| it["scheme"] == "exact" && it["network"] == CHAIN).unwrap();
     assert_eq!(exact["x402Version"], json!(2));
+    let v1 = json!({ "x402Version": 1, "scheme": "exact", "network": V1_NAME });
+    assert!(kinds.contains(&v1), "{kinds:?}");
     assert!(kinds.iter().all(|it| it.get("extra").is_none_or(Value::is_object)));
     assert!(answer.body["extensions"].is_array(), "{answer:?}");
     let signers = answer.body["signers"]["eip155:*"].as_array().unwrap();
@@ -424,7 +424,7 @@ async fn sixty_four_payments_at_once_on_one_signer_are_all_settled() {
 
 /// Time as it was when traffic was recorded.
 #[derive(Debug)]
-struct Then(Timestamp);
+pub(crate) struct Then(pub(crate) Timestamp);
 
 #[async_trait]
 impl Clock for Then {
@@ -484,7 +484,7 @@ async fn recorded_requests_of_official_servers_settle_here() {
     }
 }
 
-fn members(body: &Value) -> Vec<&str> {
+pub(crate) fn members(body: &Value) -> Vec<&str> {
     let mut names: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     names

@@ -25,7 +25,7 @@ async fn check(app: &TestApp, headers: &[(&str, &str)], status: u16, code: &str)
 }
 
 #[tokio::test]
-async fn a16_one_payment_of_the_one_kind_that_is_redeemed() {
+async fn a16_one_payment_of_one_kind_that_is_redeemed() {
     let app = app().await;
     let good = app.quote("GET", "/premium/a", "", 1).await;
     let other = app.quote("GET", "/premium/a", "", 2).await;
@@ -33,8 +33,9 @@ async fn a16_one_payment_of_the_one_kind_that_is_redeemed() {
         vec![("payment-signature", good.as_str()), ("payment-signature", other.as_str())],
         vec![("payment-signature", good.as_str()), ("payment-signature", good.as_str())],
         vec![("payment-signature", good.as_str()), ("x-payment", good.as_str())],
-        vec![("x-payment", good.as_str())],
-        vec![("x-payment", "")],
+        vec![("x-payment", good.as_str()), ("x-payment", other.as_str())],
+        vec![("x-payment", ""), ("payment-signature", good.as_str())],
+        vec![("x-payment", good.as_str()), ("authorization", "Payment abc")],
         vec![("authorization", "Payment abc")],
         vec![("authorization", "payment")],
         vec![("payment-signature", good.as_str()), ("authorization", "PAYMENT abc")],
