@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::config::{OfferTemplate, PathPattern, Route, Versions};
 use crate::proxy::accept::life_min;
-use crate::proxy::{quote as offers, v1};
+use crate::proxy::quote::{Demand, longest_header};
+use crate::proxy::v1;
 
 /// Paths of the gateway's own.
 pub(crate) const HEALTH: &str = "/healthz";
@@ -86,6 +87,15 @@ pub enum RouteError {
         #[source]
         source: BadAsset,
     },
+    /// Its offers cannot be written as JSON.
+    #[error("route `{route}`: its offers cannot be written")]
+    Unwritable {
+        /// Which route.
+        route: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The 402 answer would not pass common proxies.
     #[error("route `{route}`: its offers make a 402 header of {bytes} bytes, more than 8 kB")]
     HeaderTooLong {
@@ -103,6 +113,8 @@ pub(crate) struct LiveRoute {
     pub(crate) offers: Vec<LiveOffer>,
     /// The price book's name.
     pub(crate) price_version: Arc<str>,
+    /// What whoever has not paid is asked for.
+    pub(crate) demand: Demand,
 }
 
 /// An offer as it runs.
@@ -159,12 +171,12 @@ impl Routes {
             if live.iter().any(|earlier| covers(&earlier.config, &route)) {
                 return Err(RouteError::Shadowed { route: route.name.clone() });
             }
-            let checked = LiveRoute {
-                offers: live_offers(&route)?,
-                config: route,
-                price_version: Arc::clone(&version),
-            };
-            check_header(&checked, public_url)?;
+            let offers = live_offers(&route)?;
+            let demand = Demand::new(&route, &offers, None, public_url)
+                .map_err(|source| RouteError::Unwritable { route: route.name.clone(), source })?;
+            let price_version = Arc::clone(&version);
+            let checked = LiveRoute { offers, config: route, price_version, demand };
+            check_header(&checked)?;
             live.push(Arc::new(checked));
         }
         Ok(Self(live))
@@ -262,11 +274,11 @@ fn add_v1(offers: &mut [LiveOffer], description: Option<&str>) {
 }
 
 /// The longest header that this route can make must pass.
-fn check_header(route: &LiveRoute, public_url: &Url) -> Result<(), RouteError> {
+fn check_header(route: &LiveRoute) -> Result<(), RouteError> {
     if route.is_free() {
         return Ok(());
     }
-    let bytes = offers::longest_header(route, public_url);
+    let bytes = longest_header(route);
     if OFFER_HEADER_BYTES_MAX < bytes {
         return Err(RouteError::HeaderTooLong { route: route.config.name.clone(), bytes });
     }

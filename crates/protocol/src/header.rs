@@ -62,7 +62,12 @@ pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<Raw<T>, BadHeader> {
 
 /// Writes a header value: standard base64 with padding.
 pub fn encode<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
-    Ok(BASE64.encode(serde_json::to_vec(value)?))
+    Ok(encode_text(&serde_json::to_string(value)?))
+}
+
+/// Writes a header value of JSON that is already written.
+pub fn encode_text(json: &str) -> String {
+    BASE64.encode(json)
 }
 
 /// The deepest nesting of objects and arrays, brackets inside strings not counted.

@@ -18,17 +18,23 @@ use crate::timestamp::Timestamp;
 /// Bytes of the HMAC-SHA-256 that travel. 128 bits cannot be guessed within a quote's life.
 const MAC_BYTES: usize = 16;
 
+/// A block of SHA-256.
+const HMAC_BLOCK_BYTES: usize = 64;
+
 /// The first bytes of a nonce that was derived from a seal.
 const BOUND_NONCE_TAG: [u8; 4] = *b"fbx1";
 
 /// The secret that seals are made and checked with.
 #[derive(Clone)]
-pub struct SealKey([u8; 32]);
+pub struct SealKey(Hmac<Sha256>);
 
 impl SealKey {
-    /// A key from 32 random bytes.
-    pub const fn new(secret: [u8; 32]) -> Self {
-        Self(secret)
+    /// A key from 32 random bytes. Both of HMAC's key blocks are hashed here, once for all seals.
+    pub fn new(secret: [u8; 32]) -> Self {
+        let mut block = [0; HMAC_BLOCK_BYTES];
+        block.split_at_mut(secret.len()).0.copy_from_slice(&secret);
+        // A key shorter than a block is filled up with zeros (RFC 2104 §2).
+        Self(Hmac::new(&block.into()))
     }
 }
 
@@ -83,8 +89,9 @@ pub enum BadSeal {
 impl Seal {
     /// The text for `extra.quote`: `1.<expiry seconds>.<price version>.<salt>.<mac>`.
     pub fn write(&self, key: &SealKey, terms: &QuoteTerms<'_>) -> String {
-        let mac = hex::encode(self.mac(key, terms));
-        format!("1.{}.{}.{:016x}.{mac}", self.expires_at.seconds(), self.price_version, self.salt)
+        let mac = u128::from_be_bytes(self.mac(key, terms));
+        let (expiry, version, salt) = (self.expires_at.seconds(), &self.price_version, self.salt);
+        format!("1.{expiry}.{version}.{salt:016x}.{mac:032x}")
     }
 
     /// The seal in `text`, if it was made here for `terms` and is good at `now`.
@@ -130,8 +137,7 @@ impl Seal {
             .field(terms.pay_to.as_bytes())
             .field(&terms.max_timeout_seconds.to_be_bytes())
             .finish();
-        // HMAC takes keys of every length; this arm cannot be reached with 32 bytes.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key.0) else { return [0; MAC_BYTES] };
+        let mut mac = key.0.clone();
         mac.update(message.as_bytes());
         let full: [u8; 32] = mac.finalize().into_bytes().into();
         let mut short = [0; MAC_BYTES];

@@ -1,5 +1,7 @@
 //! The 402 answer: what can be signed for this very request.
 
+mod template;
+
 use axum::body::Body;
 use farebox_protocol::wire::{
     Object, PaymentRequired, PaymentRequirements, ResourceInfo, X402_VERSION,
@@ -8,10 +10,13 @@ use farebox_protocol::{Amount, Digest, QuoteTerms, Seal, SealKey, Timestamp, hea
 use http::{HeaderName, HeaderValue, Method, Response};
 use url::Url;
 
+use self::template::{Filling, Gap, Template, amount_mark};
 use super::{Asked, v1};
 use crate::app::App;
+use crate::config::Route;
 use crate::problem::{Kind, Problem};
 use crate::routes::{LiveOffer, LiveRoute};
+use crate::target::Target;
 
 /// The header that carries the offers.
 const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(header::PAYMENT_REQUIRED);
@@ -38,7 +43,7 @@ impl Asked {
 /// The answer to a request without a payment. Asks nobody and stores nothing.
 pub(crate) fn unpaid(app: &App, asked: &Asked) -> Result<Response<Body>, Problem> {
     let offers = offers_header(app, asked, UNPAID)?;
-    let accepts = v1::accepts(asked, &resource_url(&app.public_url, &asked.target))?;
+    let accepts = v1::accepts(asked, &asked.route.demand.url(&asked.target).concat())?;
     let mut response = app.unpaid.with_accepts(&accepts).into_response();
     response.headers_mut().insert(PAYMENT_REQUIRED, offers);
     Ok(response)
@@ -53,7 +58,7 @@ pub(crate) fn offer_again(app: &App, asked: &Asked, problem: Problem) -> Problem
     if !paying_helps {
         return problem;
     }
-    let accepts = v1::accepts(asked, &resource_url(&app.public_url, &asked.target));
+    let accepts = v1::accepts(asked, &asked.route.demand.url(&asked.target).concat());
     match (offers_header(app, asked, problem.reason()), accepts) {
         (Ok(value), Ok(accepts)) => {
             problem.with_header(PAYMENT_REQUIRED, value).with_accepts(accepts)
@@ -63,19 +68,73 @@ pub(crate) fn offer_again(app: &App, asked: &Asked, problem: Problem) -> Problem
 }
 
 fn offers_header(app: &App, asked: &Asked, error: &str) -> Result<HeaderValue, Problem> {
-    let expires_at = app.clock.now().plus(app.limits.quote_ttl);
-    let seal_for = |offer: &LiveOffer, amount| {
-        let price_version = asked.route.price_version.as_ref().to_owned();
-        let seal = Seal { expires_at, price_version, salt: app.entropy.next() };
-        seal.write(&app.seal_key, &terms(&asked.subject(), offer, amount))
+    let route = &asked.route;
+    let mut seal = Seal {
+        expires_at: app.clock.now().plus(app.limits.quote_ttl),
+        price_version: route.price_version.as_ref().to_owned(),
+        salt: 0,
     };
-    let mut accepts = Vec::with_capacity(asked.route.offers.len());
-    for offer in &asked.route.offers {
+    let subject = asked.subject();
+    let mut sealed = |offer: &LiveOffer| {
         let amount = price(offer, asked)?;
-        accepts.push(requirements(offer, amount, &seal_for(offer, amount)));
+        seal.salt = app.entropy.next();
+        Ok((amount, seal.write(&app.seal_key, &terms(&subject, offer, amount))))
+    };
+    let offers = route.offers.iter().map(&mut sealed).collect::<Result<Vec<_>, _>>()?;
+    let value = route.demand.header(&asked.target, error, &offers);
+    HeaderValue::try_from(value).map_err(|error| {
+        Problem::new(Kind::Internal, "The offers could not be written.").caused_by(error)
+    })
+}
+
+/// What a route demands, ready but for what a request decides.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    /// The start of every `resource.url`.
+    base_url: String,
+    header: Template,
+}
+
+impl Demand {
+    /// For a route with these offers.
+    pub(crate) fn new(
+        route: &Route,
+        offers: &[LiveOffer],
+        extensions: Option<Object>,
+        public_url: &Url,
+    ) -> serde_json::Result<Self> {
+        let accepts = offers
+            .iter()
+            .enumerate()
+            .map(|(index, it)| requirements(it, amount_mark(index), &Gap::Quote(index).mark()))
+            .collect();
+        let url = Gap::Url.mark();
+        let description = route.description.clone();
+        let demand = PaymentRequired {
+            x402_version: X402_VERSION,
+            error: Some(Gap::Error.mark()),
+            resource: ResourceInfo { url, description, mime_type: None, rest: Object::new() },
+            accepts,
+            extensions,
+            rest: Object::new(),
+        };
+        Ok(Self {
+            base_url: public_url.as_str().trim_end_matches('/').to_owned(),
+            header: Template::new(&demand, offers.len())?,
+        })
     }
-    let url = resource_url(&app.public_url, &asked.target);
-    header_value(&payment_required(&asked.route, url, error, accepts))
+
+    /// The value of the header, with an amount and a seal for each offer.
+    fn header(&self, target: &Target, error: &str, offers: &[(Amount, String)]) -> String {
+        header::encode_text(&self.header.fill(&Filling { error, url: self.url(target), offers }))
+    }
+
+    /// `resource.url` in two halves.
+    fn url<'a>(&'a self, target: &'a Target) -> [&'a str; 2] {
+        let shown = [target.as_str(), target.path()];
+        let shown = shown.into_iter().find(|it| it.len() <= URL_BYTES_MAX);
+        [&self.base_url, shown.unwrap_or("/")]
+    }
 }
 
 /// The most that the request can cost in an offer's token.
@@ -131,7 +190,7 @@ pub(crate) fn terms<'a>(
 }
 
 /// The length of the longest header that a route can make.
-pub(crate) fn longest_header(route: &LiveRoute, public_url: &Url) -> usize {
+pub(crate) fn longest_header(route: &LiveRoute) -> usize {
     let seal = Seal {
         expires_at: Timestamp::from_seconds(u64::MAX),
         price_version: route.price_version.as_ref().to_owned(),
@@ -139,42 +198,10 @@ pub(crate) fn longest_header(route: &LiveRoute, public_url: &Url) -> usize {
     };
     let key = SealKey::new([0; 32]);
     let subject = Subject { method: &Method::GET, target: "/", body: Digest::of(b"") };
-    let accepts = route.offers.iter().map(|offer| {
-        let quote = seal.write(&key, &terms(&subject, offer, Amount::MAX));
-        requirements(offer, Amount::MAX, &quote)
-    });
-    let url = format!("{public_url}{}", "x".repeat(URL_BYTES_MAX));
+    let seal = |it| (Amount::MAX, seal.write(&key, &terms(&subject, it, Amount::MAX)));
+    let offers: Vec<(Amount, String)> = route.offers.iter().map(seal).collect();
+    let url = format!("/{}", "x".repeat(URL_BYTES_MAX.saturating_sub(1)));
     // The longest reason has 58 bytes.
     let error = "x".repeat(64);
-    header_value(&payment_required(route, url, &error, accepts.collect()))
-        .map_or(usize::MAX, |it| it.len())
-}
-
-fn payment_required(
-    route: &LiveRoute,
-    url: String,
-    error: &str,
-    accepts: Vec<PaymentRequirements>,
-) -> PaymentRequired {
-    let description = route.config.description.clone();
-    PaymentRequired {
-        x402_version: X402_VERSION,
-        error: Some(error.to_owned()),
-        resource: ResourceInfo { url, description, mime_type: None, rest: Object::new() },
-        accepts,
-        extensions: None,
-        rest: Object::new(),
-    }
-}
-
-fn resource_url(public_url: &Url, target: &crate::target::Target) -> String {
-    let base = public_url.as_str().trim_end_matches('/');
-    let shown = [target.as_str(), target.path()].into_iter().find(|it| it.len() <= URL_BYTES_MAX);
-    format!("{base}{}", shown.unwrap_or("/"))
-}
-
-fn header_value(demand: &PaymentRequired) -> Result<HeaderValue, Problem> {
-    let internal = || Problem::new(Kind::Internal, "The offers could not be written.");
-    let text = header::encode(demand).map_err(|error| internal().caused_by(error))?;
-    HeaderValue::try_from(text).map_err(|error| internal().caused_by(error))
+    Target::parse(&url).map_or(usize::MAX, |it| route.demand.header(&it, &error, &offers).len())
 }
