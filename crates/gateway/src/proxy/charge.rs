@@ -6,11 +6,12 @@ use std::time::Duration;
 use farebox_billing::{Content, Ending, Metered, Payment};
 use farebox_protocol::wire::{Object, SettlementResponse};
 use farebox_protocol::{Amount, PaymentId, Reason, header};
-use farebox_store::AnswerMark;
+use farebox_store::{AnswerMark, StoreError};
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::hold::Bill;
+use super::retry::{Patience, Tries};
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::{Kind, NO_STORE, Problem, VARY_VALUE};
@@ -136,22 +137,23 @@ impl Paid {
     }
 
     /// Records what of the answer has left. The money is here already, so a ledger that is away does
-    /// not keep the answer from whoever paid; at worst it is owed back as well.
+    /// not keep the answer from whoever paid.
     pub(crate) async fn mark(&self, mark: AnswerMark) {
-        let now = self.app.clock.now();
-        if let Err(error) = self.app.ledger.mark_answer(self.bill.id, mark, now).await {
-            tracing::error!(payment.id = %self.bill.id, %error, "answer mark not recorded");
+        self.note(Note::Answered(mark)).await;
+    }
+
+    /// Tries once, and behind the answer from then on.
+    async fn note(&self, note: Note) {
+        let (app, id) = (&self.app, self.bill.id);
+        if let Err(error) = note.write(app, id).await {
+            app.payments.spawn(note.write_at_last(Arc::clone(app), id, error));
         }
     }
 
     /// The work failed after it was paid for: the payer has something to come.
     pub(crate) async fn owe_back(self, why: &'static str) -> Problem {
-        let now = self.app.clock.now();
-        if let Err(error) = self.app.ledger.owe_refund(self.bill.id, why, now).await {
-            // No mark was set either, so recovery will come to the same result.
-            tracing::error!(payment.id = %self.bill.id, %error, "refund owed not recorded");
-        }
-        self.bill.log(now, self.charge, why);
+        self.note(Note::OwedBack(why)).await;
+        self.bill.log(self.app.clock.now(), self.charge, why);
         let detail = "The upstream failed after the payment was settled. It is owed back; do not \
                       pay again for this request.";
         let problem = Problem::new(Kind::RefundOwed, detail)
@@ -166,6 +168,36 @@ impl Paid {
     /// The one event of a finished payment.
     pub(crate) fn log(&self) {
         self.bill.log(self.app.clock.now(), self.charge, "settled");
+    }
+}
+
+/// What the ledger is to remember of a payment that is settled.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    Answered(AnswerMark),
+    OwedBack(&'static str),
+}
+
+impl Note {
+    async fn write(self, app: &App, id: PaymentId) -> Result<(), StoreError> {
+        let now = app.clock.now();
+        match self {
+            Self::Answered(mark) => app.ledger.mark_answer(id, mark, now).await,
+            Self::OwedBack(why) => app.ledger.owe_refund(id, why, now).await,
+        }
+    }
+
+    /// Where the gateway stops before, recovery takes the answer for one that never left: at worst
+    /// it is owed back as well.
+    async fn write_at_last(self, app: Arc<App>, id: PaymentId, mut error: StoreError) {
+        let mut tries = Tries::new(&app, Patience::Endless);
+        while tries.again(&error).await {
+            error = match self.write(&app, id).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+        }
+        tracing::error!(payment.id = %id, note = ?self, %error, "left to recovery");
     }
 }
 

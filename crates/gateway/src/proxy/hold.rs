@@ -2,8 +2,9 @@
 //!
 //! A [`Held`] is given up in exactly one way: captured ([`Held::capture_withheld`],
 //! [`Held::capture_leaving`], [`Held::capture_sent`], [`Held::capture_at_last`]) or released
-//! ([`Held::release`]). While the ledger is away, a task of its own goes on trying; what is open when
-//! the gateway stops is left to recovery, which does what the last durable state says.
+//! ([`Held::release`], or [`Held::withdraw`] where nobody knows what is recorded). While the ledger is
+//! away, a task of its own goes on trying; what is open when the gateway stops is left to recovery,
+//! which does what the last durable state says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,7 +162,7 @@ impl Held {
                 Err(error) => error,
             };
             if !tries.again(&error).await {
-                self.release(Release::UpstreamFailed).await;
+                self.withdraw(Release::UpstreamFailed).await;
                 return Err(tries.problem(error));
             }
         }
@@ -248,29 +249,58 @@ impl Held {
     }
 
     /// Gives the hold back: nothing left and nothing is owed. Nobody is kept waiting for a ledger
-    /// that is away: the release goes on behind.
+    /// that is away: it goes on behind.
     pub(crate) async fn release(self, why: Release) {
-        let now = self.app.clock.now();
-        match self.app.ledger.release(&self.hold, why, now).await {
-            Ok(()) => self.bill.log(now, Amount::ZERO, why.as_str()),
-            Err(error) => {
-                let app = Arc::clone(&self.app);
-                app.payments.spawn(self.release_at_last(why, error));
-            }
+        self.give_back(Back::Release, why).await;
+    }
+
+    /// Gives up on a checkpoint or a capture that may be recorded, of an answer that never leaves:
+    /// given back, or owed back where the money may move already.
+    async fn withdraw(self, why: Release) {
+        self.give_back(Back::Withdraw, why).await;
+    }
+
+    async fn give_back(self, how: Back, why: Release) {
+        if let Err(error) = self.try_to_give_back(how, why).await {
+            let app = Arc::clone(&self.app);
+            app.payments.spawn(self.give_back_at_last(how, why, error));
         }
     }
 
-    async fn release_at_last(self, why: Release, mut error: StoreError) {
+    async fn give_back_at_last(self, how: Back, why: Release, mut error: StoreError) {
         let mut tries = Tries::new(&self.app, Patience::Endless);
         while tries.again(&error).await {
-            let now = self.app.clock.now();
-            error = match self.app.ledger.release(&self.hold, why, now).await {
-                Ok(()) => return self.bill.log(now, Amount::ZERO, why.as_str()),
+            error = match self.try_to_give_back(how, why).await {
+                Ok(()) => return,
                 Err(error) => error,
             };
         }
         tracing::error!(payment.id = %self.bill.id, %error, "release left to recovery");
     }
+
+    async fn try_to_give_back(&self, how: Back, why: Release) -> Result<(), StoreError> {
+        let now = self.app.clock.now();
+        let state = match how {
+            Back::Release => {
+                self.app.ledger.release(&self.hold, why, now).await?;
+                Payment::Released { why }
+            }
+            Back::Withdraw => self.app.ledger.withdraw(&self.hold, why, now).await?,
+        };
+        let outcome =
+            if matches!(state, Payment::Released { .. }) { why.as_str() } else { "withdrawn" };
+        self.bill.log(now, Receipt::charged_by(&state), outcome);
+        Ok(())
+    }
+}
+
+/// How a hold is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Back {
+    /// Nothing but the hold is recorded.
+    Release,
+    /// Nobody knows what is.
+    Withdraw,
 }
 
 /// The capture did not happen, or nobody knows whether it did.
@@ -282,7 +312,7 @@ struct Uncaptured {
 impl Uncaptured {
     /// Where nothing has left, nothing is owed.
     async fn give_back(self) -> Problem {
-        self.held.release(Release::UpstreamFailed).await;
+        self.held.withdraw(Release::UpstreamFailed).await;
         ledger_problem(self.source).never_pay_again()
     }
 }

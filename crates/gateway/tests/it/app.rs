@@ -349,6 +349,23 @@ impl TestApp {
         assert!(in_time, "expected {expected:?}, found {:?}", self.states().await);
     }
 
+    /// Lets time pass until every payment is given back, or settled and owed back.
+    pub(crate) async fn until_over(&self) {
+        let over = |it: &StoredPayment| match it.state.name() {
+            "released" => true,
+            "settled" => it.refund_owed.is_some(),
+            _ => false,
+        };
+        let reached = async {
+            while !self.payments().await.iter().all(over) {
+                self.clock.advance(Duration::from_secs(1));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(20), reached).await.is_ok();
+        assert!(in_time, "found {:?}", self.payments().await);
+    }
+
     /// Writes bytes to the socket as they are and reads until the server closes.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.running.local_addr()).await.unwrap();

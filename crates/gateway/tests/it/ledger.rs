@@ -2,6 +2,7 @@
 //! never a 402 that would make the payer sign again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farebox_gateway::Clock as _;
 use farebox_store::{Ledger as _, SettleMode};
@@ -108,4 +109,66 @@ async fn a_stream_that_cannot_be_captured_has_no_receipt_and_is_captured_by_reco
     assert_eq!(app.states().await, ["serving"]);
     app.ledger.recover(app.clock.now()).await.unwrap();
     assert_eq!(app.states().await, ["captured"]);
+}
+
+/// A stream or an answer at once, from a ledger whose `operation` is carried out though it says that
+/// it does not know, and which cannot be asked any more from then on.
+async fn unheard(settle: SettleMode, operation: Operation) -> (TestApp, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let setup = Setup { settle, faults: Arc::clone(&faults), ..Setup::default() };
+    let told = Arc::clone(&faults);
+    let app = TestApp::start(setup, move |_| {
+        told.set_then(operation, (Fault::UnknownAfter, 1), (Fault::Unavailable, ALWAYS));
+        told.set(Operation::Lookup, Fault::Unavailable, ALWAYS);
+        if settle == SettleMode::After {
+            Script::events(vec![
+                Part::text("data: {\"choices\":[{\"delta\":{\"content\":\"secret\"}}]}\n\n"),
+                Part::text("data: [DONE]\n\n"),
+            ])
+        } else {
+            Script::json("{\"choices\":[{\"message\":{\"content\":\"secret\"}}]}")
+        }
+    });
+    (app.await, faults)
+}
+
+const UNHEARD: [(SettleMode, Operation); 2] =
+    [(SettleMode::After, Operation::Meter), (SettleMode::Background, Operation::Capture)];
+
+#[tokio::test]
+async fn i11_what_was_written_unheard_and_given_up_is_given_back() {
+    for (settle, operation) in UNHEARD {
+        for away in [0, 12] {
+            let (app, faults) = unheard(settle, operation).await;
+            faults.set(Operation::Withdraw, Fault::Unavailable, away);
+            let answer = app.buy("POST", PATH, &chat(settle == SettleMode::After), 1).await;
+            check_unavailable(&answer);
+            assert_eq!(answer.header("x-should-retry"), "false", "{operation:?}");
+            app.until_over().await;
+            let payment = &app.payments().await[0];
+            // Where the worker was quicker, it is owed back.
+            let owed = payment.state.name() == "settled" && payment.refund_owed.is_some();
+            let given_back = payment.state.name() == "released";
+            assert!(owed || given_back, "{operation:?}: {payment:?}");
+            assert!(given_back || away != 0, "{operation:?}: {payment:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn i11_what_was_written_unheard_and_settled_is_owed_back() {
+    let (app, faults) = unheard(SettleMode::Background, Operation::Capture).await;
+    faults.set(Operation::Withdraw, Fault::Unavailable, ALWAYS);
+    check_unavailable(&app.buy("POST", PATH, &chat(false), 1).await);
+    let settled = async {
+        while app.states().await != ["settled"] {
+            app.clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap();
+    faults.set(Operation::Withdraw, Fault::Unavailable, 0);
+    app.until_over().await;
+    let payment = &app.payments().await[0];
+    assert_eq!(payment.refund_owed.as_deref(), Some("settled_unanswered"), "{payment:?}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_gateway::Clock as _;
-use farebox_store::{Ledger as _, SettleMode};
+use farebox_store::{AnswerMark, Ledger as _, SettleMode};
 use farebox_testkit::facilitator::OnSettle;
 use farebox_testkit::gate::Gate;
 use farebox_testkit::upstream::{Part, Script};
@@ -157,6 +157,36 @@ async fn what_is_owed_back_is_recorded_however_long_the_ledger_is_away() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("{:?}", app.payments().await);
+}
+
+/// What the ledger is told after the money came, it is told until it listens; nobody waits for that.
+#[tokio::test]
+async fn what_became_of_a_paid_answer_is_recorded_however_long_the_ledger_is_away() {
+    let broken = Script::events(vec![Part::Break]);
+    for (settle, script, operation) in [
+        (SettleMode::Before, broken, Operation::OweRefund),
+        (SettleMode::After, Script::json("{}"), Operation::MarkAnswer),
+    ] {
+        let (app, faults) = faulty(settle, script).await;
+        faults.set(operation, Fault::Unavailable, MANY);
+        let answer = app.buy("GET", "/premium/a", "", 1).await;
+        let recorded = async || {
+            let payment = app.payments().await.remove(0);
+            if operation == Operation::OweRefund {
+                return payment.refund_owed.as_deref() == Some("upstream_failed");
+            }
+            payment.answer == AnswerMark::Sent
+        };
+        assert_eq!(answer.status == 200, operation == Operation::MarkAnswer, "{answer:?}");
+        assert!(!recorded().await, "the ledger is still away");
+        let in_time = async {
+            while !recorded().await {
+                app.clock.advance(Duration::from_secs(1));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), in_time).await.unwrap();
+    }
 }
 
 #[tokio::test]
