@@ -10,6 +10,7 @@ mod farebox;
 mod load;
 mod paid;
 mod scenario;
+mod settle;
 mod verify;
 
 use anyhow::Result;
@@ -26,7 +27,7 @@ struct Arguments {
 enum Role {
     /// Runs every scenario, or the named ones.
     Run {
-        /// `unpaid`, `proxy`, `verify`, `paid`.
+        /// `unpaid`, `proxy`, `verify`, `paid`, `settle`.
         scenarios: Vec<String>,
         /// Seconds of each measurement.
         #[arg(long, default_value_t = 3)]
@@ -37,6 +38,15 @@ enum Role {
         /// The binary under test.
         #[arg(long, default_value = "../target/release/farebox")]
         farebox: std::path::PathBuf,
+        /// `settle`: lines of the facilitator's `[network]` section that make it batch.
+        #[arg(long)]
+        batching: Option<String>,
+        /// `settle`: seconds from block to block, instead of a block a transaction.
+        #[arg(long)]
+        block_time: Option<u64>,
+        /// `settle`: only our facilitator and the ceiling.
+        #[arg(long)]
+        alone: bool,
     },
     /// Serves as the upstream.
     Upstream,
@@ -46,18 +56,22 @@ enum Role {
     X402Axum { facilitator: String },
     /// Serves as a facilitator that only says what it supports.
     Facilitator,
+    /// Serves as x402-rs' facilitator, on a chain.
+    X402Facilitator { rpc: String, key: String },
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().role {
-        Role::Run { scenarios, seconds, rounds, farebox } => {
-            let plan = scenario::Plan { seconds, rounds, farebox };
+        Role::Run { scenarios, seconds, rounds, farebox, batching, block_time, alone } => {
+            let settle = settle::Mode { batching, block_time, alone };
+            let plan = scenario::Plan { seconds, rounds, farebox, settle };
             scenario::run(&plan, &scenarios).await
         }
         Role::Upstream => baseline::upstream().await,
         Role::HyperProxy { upstream } => baseline::hyper_proxy(&upstream).await,
         Role::X402Axum { facilitator } => baseline::x402_axum(&facilitator).await,
         Role::Facilitator => baseline::facilitator().await,
+        Role::X402Facilitator { rpc, key } => settle::x402_rs::serve(&rpc, &key).await,
     }
 }

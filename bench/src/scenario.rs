@@ -16,11 +16,12 @@ pub struct Plan {
     pub seconds: u64,
     pub rounds: usize,
     pub farebox: PathBuf,
+    pub settle: crate::settle::Mode,
 }
 
 /// Runs the named scenarios, or all.
 pub async fn run(plan: &Plan, names: &[String]) -> Result<()> {
-    let known = ["unpaid", "proxy", "verify", "paid"];
+    let known = ["unpaid", "proxy", "verify", "paid", "settle"];
     for name in names {
         if !known.contains(&name.as_str()) {
             bail!("unknown scenario `{name}`; known are {}", known.join(", "));
@@ -38,6 +39,9 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<()> {
     }
     if wanted("paid") {
         crate::paid::run(plan).await?;
+    }
+    if wanted("settle") {
+        crate::settle::run(plan, &plan.settle).await?;
     }
     Ok(())
 }

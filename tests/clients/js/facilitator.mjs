@@ -1,20 +1,23 @@
 // The official TypeScript facilitator on a given chain, to compare ours with and to prove the clients:
-// node facilitator.mjs --rpc URL --key 0x… [--port 0] [--network eip155:84532]
+// node facilitator.mjs --rpc URL --key 0x… [--port 0] [--network eip155:84532] [--poll 50] [--nonces managed]
 // Prints {"listening": PORT} and stops when its standard input closes.
 
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
 import express from "express";
-import { createWalletClient, defineChain, http, publicActions } from "viem";
+import { createWalletClient, defineChain, http, nonceManager, publicActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { flags } from "./shared.mjs";
 
-const { rpc, key, port, network } = flags({
+const { rpc, key, port, network, poll, nonces } = flags({
   rpc: { type: "string", required: true },
   key: { type: "string", required: true },
   port: { type: "string", default: "0" },
   network: { type: "string", default: "eip155:84532" },
+  poll: { type: "string", default: "50" },
+  // "managed": counted here, so that payments settled at once do not take each other's. The usual set-up asks the node.
+  nonces: { type: "string", default: "asked" },
 });
 
 const chain = defineChain({
@@ -23,8 +26,8 @@ const chain = defineChain({
   nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
   rpcUrls: { default: { http: [rpc] } },
 });
-const account = privateKeyToAccount(key);
-const wallet = createWalletClient({ account, chain, transport: http(rpc), pollingInterval: 50 }).extend(publicActions);
+const account = privateKeyToAccount(key, nonces === "managed" ? { nonceManager } : {});
+const wallet = createWalletClient({ account, chain, transport: http(rpc), pollingInterval: Number(poll) }).extend(publicActions);
 // The package wants its signer flat: the address beside the actions.
 const signer = toFacilitatorEvmSigner({
   address: account.address,
