@@ -195,6 +195,18 @@ impl Clients {
         }
     }
 
+    /// Lets the stock x402 v1 client, the npm package `x402-fetch` 1.2.0, buy.
+    pub async fn buy_v1(&self, order: &Order) -> Result<Report, ClientError> {
+        let arguments = order.0.iter().map(String::as_str).collect::<Vec<_>>();
+        run(Path::new("node"), &self.js.join("buy_v1.mjs"), &arguments).await
+    }
+
+    /// Starts the stock x402 v1 server, the npm package `x402-express` 1.2.0, as
+    /// [`Clients::seller`] starts the one of v2 (routes in `seller_v1.mjs`).
+    pub async fn seller_v1(&self, facilitator: &str, pay_to: &str) -> Result<Server, StartError> {
+        self.serve("seller_v1.mjs", &["--facilitator", facilitator, "--pay-to", pay_to]).await
+    }
+
     /// Starts the stock express server, selling for 0.001 USDC a request on its own routes (listed
     /// in `seller.mjs`) through the facilitator at a URL.
     pub async fn seller(&self, facilitator: &str, pay_to: &str) -> Result<Server, StartError> {

@@ -39,19 +39,13 @@ function noted(headers, ...names) {
 }
 
 /**
- * The official client with its default registration, around a fetch that notes each attempt.
- * With `rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `upto` it
- * knows that scheme as well. `attempts` then tells what went over the wire: what was signed, and
+ * A fetch that notes each attempt. `attempts` tells what went over the wire: what was signed, and
  * which answers came (`status` stays null where none did).
  */
-export function payingFetch({ key, rpc, upto }) {
+export function recordingFetch() {
   const attempts = [];
-  const client = new x402Client();
-  const signer = privateKeyToAccount(key);
-  const schemeOptions = rpc === undefined ? undefined : { rpcUrl: rpc };
-  registerExactEvmScheme(client, { signer, schemeOptions });
-  if (upto) client.register("eip155:*", new UptoEvmScheme(signer, schemeOptions));
-  const recording = async (request) => {
+  const recording = async (input, init) => {
+    const request = new Request(input, init);
     const attempt = {
       method: request.method,
       url: request.url,
@@ -70,6 +64,21 @@ export function payingFetch({ key, rpc, upto }) {
     });
     return response;
   };
+  return { recording, attempts };
+}
+
+/**
+ * The official client with its default registration, around a fetch that notes each attempt.
+ * With `rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `upto` it
+ * knows that scheme as well.
+ */
+export function payingFetch({ key, rpc, upto }) {
+  const { recording, attempts } = recordingFetch();
+  const client = new x402Client();
+  const signer = privateKeyToAccount(key);
+  const schemeOptions = rpc === undefined ? undefined : { rpcUrl: rpc };
+  registerExactEvmScheme(client, { signer, schemeOptions });
+  if (upto) client.register("eip155:*", new UptoEvmScheme(signer, schemeOptions));
   return { paying: wrapFetchWithPayment(recording, client), attempts };
 }
 

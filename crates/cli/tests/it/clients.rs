@@ -1,6 +1,7 @@
 //! The official clients buy from `farebox serve`; the official server sells through `farebox facilitator`.
 
 mod shop;
+mod v1;
 
 use std::time::Duration;
 
