@@ -7,7 +7,7 @@ use std::time::Instant;
 use alloy_sol_types::eip712_domain;
 use anyhow::{Context as _, Result, anyhow, bail};
 use farebox_chains::{
-    AuthorizationWindow, EvmKey, EvmToken, TokenConfig, check_exact, find_token, sign_exact,
+    AuthorizationWindow, EvmKey, EvmToken, TokenConfig, check_payment, find_token, sign_exact,
 };
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequirements, Raw, ResourceInfo, VerifyRequest,
@@ -28,7 +28,7 @@ pub fn run(rounds: usize) -> Result<()> {
     for _ in 0..rounds {
         ours.push(time(|| {
             let request: VerifyRequest = serde_json::from_str(black_box(&body))?;
-            let good = check_exact(&token, &request, now).map_err(|it| anyhow!(it.message))?;
+            let good = check_payment(&token, &request, now).map_err(|it| anyhow!(it.message))?;
             black_box(good);
             Ok(())
         })?);

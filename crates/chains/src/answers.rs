@@ -7,8 +7,8 @@ use farebox_protocol::wire::{Object, SettleRequest, SettlementResponse, VerifyRe
 use farebox_protocol::{Network, Reason};
 
 use crate::facilitator::{FacilitatorError, SettleError, Settlement, Verification};
-use crate::scheme::Identified;
-use crate::schemes::find_scheme;
+use crate::scheme::{Charging, Identified};
+use crate::schemes::scheme_of;
 
 /// The body of `POST /verify` for a verification that took place.
 pub fn verify_response(verification: &Verification) -> VerifyResponse {
@@ -51,11 +51,13 @@ pub fn settlement_response(
     result: &Result<Settlement, SettleError>,
 ) -> SettlementResponse {
     let payer = payer_of(request);
+    let scheme = scheme_of(request.payment_requirements.value());
     let network = request.payment_requirements.value().network.clone();
     match result {
         Ok(settlement) => SettlementResponse {
             success: true,
             payer: Some(settlement.payer.clone()),
+            amount: scheme.filter(|it| it.charging() == Charging::UpTo).map(|_| settlement.amount),
             ..bare(settlement.transaction.clone(), settlement.network.clone())
         },
         Err(SettleError::Rejected { reason, message }) => SettlementResponse {
@@ -96,7 +98,7 @@ fn bare(transaction: String, network: Network) -> SettlementResponse {
 /// The payer that the payload claims, where it can be read.
 fn payer_of(request: &SettleRequest) -> Option<String> {
     let requirements = request.payment_requirements.value();
-    let scheme = find_scheme(&requirements.scheme, requirements.network.namespace())?;
+    let scheme = scheme_of(requirements)?;
     let identified: Identified =
         scheme.identify(request.payment_payload.value(), requirements).ok()?;
     Some(identified.payer)

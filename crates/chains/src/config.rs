@@ -5,8 +5,9 @@ use std::time::Duration;
 use farebox_protocol::Network;
 use url::Url;
 
-use crate::evm::EvmAddress;
+use crate::evm::{EvmAddress, Exact};
 use crate::networks::{NetworkKind, NetworkRow, TokenRow};
+use crate::scheme::Scheme;
 
 /// One network that payments are verified and settled on.
 ///
@@ -20,6 +21,11 @@ pub struct NetworkConfig {
     pub rpc: Vec<Url>,
     /// The tokens that are taken; payments in others are refused.
     pub tokens: Vec<TokenConfig>,
+    /// The schemes that must work here: what one of them lacks is a problem at the start. Others are
+    /// served all the same where their contracts are.
+    pub offers: Vec<&'static dyn Scheme>,
+    /// What is paid for payers besides.
+    pub sponsoring: GasSponsoring,
     /// The usual time from block to block; decides how often receipts are looked for.
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
@@ -33,8 +39,36 @@ pub struct NetworkConfig {
     pub gas_price_cap_wei: u128,
 }
 
-/// An EIP-3009 token, which emits `AuthorizationUsed` and then `Transfer` with nothing in between, as
-/// all known ones do: payments in another would stay of unknown outcome.
+/// What is done, at our cost, for payers who have not let Permit2 spend their token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GasSponsoring {
+    /// Whether permits that come with a payment are submitted (x402, extension
+    /// `eip2612GasSponsoring`). One costs some gas more.
+    pub permits: PermitSponsoring,
+    /// Whether payers' own signed approvals are sent for them (x402, extension
+    /// `erc20ApprovalGasSponsoring`), and the most wei that one payer is ever given for that while
+    /// this process runs. A payer can keep the money and not approve. `None`: they are not sent.
+    pub approval_grant_max_wei: Option<u128>,
+}
+
+/// Whether EIP-2612 permits are submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitSponsoring {
+    /// With the payment that they come with, where its allowance is missing.
+    Submitted,
+    /// They are not looked at.
+    Ignored,
+}
+
+impl Default for GasSponsoring {
+    /// Permits, but no gifts.
+    fn default() -> Self {
+        Self { permits: PermitSponsoring::Submitted, approval_grant_max_wei: None }
+    }
+}
+
+/// A token. One that is paid with by EIP-3009 must emit `AuthorizationUsed` and then `Transfer` with
+/// nothing in between, as all known ones do: payments in another would stay of unknown outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenConfig {
     /// Its contract.
@@ -61,6 +95,8 @@ impl NetworkConfig {
             network,
             rpc,
             tokens: row.tokens.iter().map(TokenConfig::from).collect(),
+            offers: vec![&Exact],
+            sponsoring: GasSponsoring::default(),
             block_time: row.block_time,
             confirmations: 1,
             settle_wait: settle_wait(row.block_time),
@@ -80,6 +116,8 @@ impl NetworkConfig {
             network,
             rpc,
             tokens: vec![token],
+            offers: vec![&Exact],
+            sponsoring: GasSponsoring::default(),
             block_time: Self::BLOCK_TIME,
             confirmations: 1,
             settle_wait: settle_wait(Self::BLOCK_TIME),

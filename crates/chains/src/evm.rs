@@ -1,36 +1,51 @@
-//! EVM networks: EIP-3009 payments read, checked, signed and settled.
+//! EVM networks: payments by EIP-3009 and Permit2 read, checked, signed and settled.
 
 mod abi;
 mod address;
+mod approvals;
+mod authorization;
 mod broadcast;
 mod chain;
 mod check;
+mod contracts;
+mod deployed;
+mod eip712;
 mod exact;
+mod exact_permit2;
 mod fees;
 mod find;
 mod flights;
 mod key;
+mod method;
 mod nonces;
-mod payload;
+mod permit2;
 mod settle;
 mod sign;
 mod signature;
 mod signers;
+mod sponsoring;
 mod startup;
 mod token;
 mod tracker;
 mod transaction;
+mod upto;
 mod usage;
 mod verify;
 
 pub(crate) use self::chain::Chain;
-pub(crate) use self::check::EXACT;
+pub(crate) use self::exact::EXACT;
+pub(crate) use self::method::METHODS;
 pub(crate) use self::signers::SigningKeys;
+pub(crate) use self::sponsoring::{EIP2612, ERC20_APPROVAL};
 
 pub use self::address::{BadEvmAddress, EvmAddress};
-pub use self::check::{ExactPayment, Refusal, check_exact};
+pub use self::check::{EvmPayment, Refusal, check_payment, check_settlement};
 pub use self::exact::Exact;
+pub use self::exact_permit2::ExactPermit2;
 pub use self::key::{BadKey, EvmKey};
-pub use self::sign::{AuthorizationWindow, CannotSign, sign_exact};
+pub use self::sign::{
+    AuthorizationWindow, CannotSign, sign_eip2612_permit, sign_exact, sign_permit2_exact, sign_upto,
+};
 pub use self::startup::Problem;
 pub use self::token::EvmToken;
+pub use self::upto::Upto;

@@ -18,10 +18,11 @@ mod schemes;
 mod v1;
 
 pub use crate::answers::{settlement_response, verify_failure_response, verify_response};
-pub use crate::config::{NetworkConfig, TokenConfig};
+pub use crate::config::{GasSponsoring, NetworkConfig, PermitSponsoring, TokenConfig};
 pub use crate::evm::{
-    AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmToken, Exact,
-    ExactPayment, Problem, Refusal, check_exact, sign_exact,
+    AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmPayment,
+    EvmToken, Exact, ExactPermit2, Problem, Refusal, Upto, check_payment, check_settlement,
+    sign_eip2612_permit, sign_exact, sign_permit2_exact, sign_upto,
 };
 pub use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
@@ -31,8 +32,8 @@ pub use crate::networks::{
     NETWORKS, NetworkKind, NetworkRow, TokenRow, find_network, find_network_v1, find_token,
 };
 pub use crate::remote::{RemoteConfig, RemoteFacilitator};
-pub use crate::scheme::{BadPayload, Identified, Scheme};
-pub use crate::schemes::{SCHEMES, find_scheme};
+pub use crate::scheme::{BadPayload, Charging, Identified, Scheme, TransferMethod};
+pub use crate::schemes::{SCHEMES, find_scheme, find_scheme_on_wire, scheme_of};
 pub use crate::v1::{
     BadV1, network_from_v1, payment_from_v1, request_from_v1, requirements_from_v1,
     requirements_to_v1, settlement_from_v1, settlement_to_v1, stock_v1_name,

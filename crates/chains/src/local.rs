@@ -11,12 +11,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::NetworkConfig;
-use crate::evm::{Chain, EvmAddress, EvmKey, EvmToken, ExactPayment, Problem, SigningKeys};
+use crate::config::{NetworkConfig, PermitSponsoring};
+use crate::evm::{
+    Chain, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS, Problem,
+    SigningKeys,
+};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
 use crate::rpc::{RpcError, node_client};
+use crate::scheme::Scheme;
 use crate::schemes::SCHEMES;
 use crate::v1::kind_in_v1;
 
@@ -131,7 +135,7 @@ impl ChainReader {
     pub(crate) async fn balance(
         &self,
         request: &VerifyRequest,
-        payment: &ExactPayment,
+        payment: &EvmPayment,
     ) -> Result<Option<Amount>, FacilitatorError> {
         let Ok(chain) = self.0.of(request) else { return Ok(None) };
         let balance = chain.balance(payment).await;
@@ -198,10 +202,10 @@ impl Facilitator for LocalFacilitator {
     async fn settle(
         &self,
         request: &SettleRequest,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Settlement, SettleError> {
         match self.chains.of(request) {
-            Ok(chain) => chain.settle(request).await,
+            Ok(chain) => chain.settle(request, now).await,
             Err((reason, message)) => Err(SettleError::Rejected { reason, message }),
         }
     }
@@ -221,28 +225,60 @@ impl Facilitator for LocalFacilitator {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
-        let kinds: Vec<SupportedKind> = self
-            .chains
-            .0
-            .iter()
-            .flat_map(|chain| {
-                let schemes =
-                    SCHEMES.iter().filter(|it| it.namespace() == chain.network().namespace());
-                schemes.map(|scheme| SupportedKind {
-                    x402_version: X402_VERSION,
-                    scheme: scheme.name().to_owned(),
-                    network: chain.network().to_string(),
-                    extra: None,
-                    rest: Object::new(),
-                })
-            })
-            .collect();
-        let kinds_in_v1: Vec<SupportedKind> = kinds.iter().filter_map(kind_in_v1).collect();
+        let asked = self.chains.0.iter().map(|chain| self.kinds_of(chain));
+        let kinds: Vec<SupportedKind> =
+            futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        let by_permit2 = kinds.iter().any(|it| it.extra.is_some());
+        let sponsored = |on: &dyn Fn(&NetworkConfig) -> bool| {
+            by_permit2 && self.chains.0.iter().any(|it| on(it.config()))
+        };
+        let extensions = [
+            (EIP2612, sponsored(&|it| it.sponsoring.permits == PermitSponsoring::Submitted)),
+            (ERC20_APPROVAL, sponsored(&|it| it.sponsoring.approval_grant_max_wei.is_some())),
+        ];
+        let extensions = extensions.into_iter().filter(|(_, on)| *on);
+        let extensions = extensions.map(|(name, _)| name.to_owned()).collect();
+        let in_v1 = kinds.iter().filter(|it| it.extra.is_none()).filter_map(kind_in_v1);
+        let in_v1: Vec<SupportedKind> = in_v1.collect();
         let addresses = self.signers.addresses().map(|it| Value::String(it.to_string())).collect();
         let mut signers = Object::new();
         signers.insert("eip155:*".to_owned(), Value::Array(addresses));
-        let kinds = [kinds, kinds_in_v1].concat();
-        Ok(SupportedResponse { kinds, extensions: Vec::new(), signers, rest: Object::new() })
+        let kinds = [kinds, in_v1].concat();
+        Ok(SupportedResponse { kinds, extensions, signers, rest: Object::new() })
+    }
+}
+
+impl LocalFacilitator {
+    /// The schemes whose contracts are on a network. One that cannot be asked has those that need
+    /// none.
+    async fn kinds_of(&self, chain: &Chain) -> Vec<SupportedKind> {
+        let mut kinds = Vec::new();
+        for method in METHODS {
+            match chain.missing_contract(*method).await {
+                Ok(None) => kinds.push(self.kind(chain, *method)),
+                Ok(Some(contract)) => {
+                    let (network, scheme) = (chain.network(), method.word());
+                    tracing::debug!(%network, scheme, contract, "not there, so not served");
+                }
+                Err(error) => {
+                    let (network, scheme) = (chain.network(), method.word());
+                    tracing::warn!(%network, scheme, %error, "whether it is served is not known");
+                }
+            }
+        }
+        kinds
+    }
+
+    fn kind(&self, chain: &Chain, scheme: &dyn Scheme) -> SupportedKind {
+        let facilitator = self.signers.addresses().next().map(|it| it.to_string());
+        let extra = scheme.extra(facilitator.as_deref());
+        SupportedKind {
+            x402_version: X402_VERSION,
+            scheme: scheme.name().to_owned(),
+            network: chain.network().to_string(),
+            extra: Some(extra).filter(|it| !it.is_empty()),
+            rest: Object::new(),
+        }
     }
 }
 

@@ -18,13 +18,13 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::TokenConfig;
-use crate::evm::{EvmToken, ExactPayment, Refusal, check_exact};
+use crate::evm::{EvmPayment, EvmToken, Refusal, check_payment};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
 use crate::local::ChainReader;
 use crate::rpc::{host_of, http_client};
-use crate::schemes::find_scheme;
+use crate::schemes::scheme_of;
 
 /// How other facilitators are asked.
 #[derive(Clone, Debug)]
@@ -174,7 +174,10 @@ impl Facilitator for RemoteFacilitator {
             return self.reconcile(request, refused(answer)).await;
         }
         let transaction = match read::claim(request, answer) {
-            Ok(claim) if self.reader_of(request).is_none() => return Ok(claim.into_settlement()),
+            // Nothing moved, so there is nothing to look up.
+            Ok(claim) if read::is_of_nothing(request) || self.reader_of(request).is_none() => {
+                return Ok(claim.into_settlement());
+            }
             Ok(claim) => Some(claim.transaction),
             Err(what) => {
                 tracing::warn!(what, "a facilitator claims a settlement that cannot be believed");
@@ -201,17 +204,17 @@ impl Facilitator for RemoteFacilitator {
     }
 }
 
-/// The checks that need nobody else; `None` for what is no `exact` payment on an EVM network. Where
+/// The checks that need nobody else; `None` for what is no payment on an EVM network. Where
 /// the token is not configured here, its demanded names are believed: the demand is our own.
 fn check_here(
     reader: Option<&ChainReader>,
     request: &VerifyRequest,
     now: Timestamp,
-) -> Option<Result<ExactPayment, Refusal>> {
+) -> Option<Result<EvmPayment, Refusal>> {
     let requirements = request.payment_requirements.value();
-    find_scheme(&requirements.scheme, requirements.network.namespace())?;
+    scheme_of(requirements)?;
     if let Some(token) = reader.and_then(|it| it.token(request)) {
-        return Some(check_exact(token, request, now));
+        return Some(check_payment(token, request, now));
     }
     let text = |key| requirements.extra.get(key).and_then(Value::as_str).unwrap_or_default();
     let config = TokenConfig {
@@ -222,7 +225,7 @@ fn check_here(
         version: text("version").to_owned(),
     };
     let token = EvmToken::new(requirements.network.clone(), config)?;
-    Some(check_exact(&token, request, now))
+    Some(check_payment(&token, request, now))
 }
 
 /// A failure that the facilitator itself tells of.

@@ -19,7 +19,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-pub(crate) use self::answer::{Log, Receipt, boolean, garbage, one_word, quantity, word, words};
+pub(crate) use self::answer::{
+    Log, Receipt, Transaction, garbage, one_word, quantity, word, words,
+};
 pub(crate) use self::error::{NodeError, RpcError};
 pub(crate) use self::send::Sent;
 

@@ -1,8 +1,9 @@
 //! The specification's closed set of codes for why a payment was not taken.
 //!
-//! Sources: x402 v2 §9 for the core codes; the npm package `@x402/evm` 2.27.0 for those of `exact`
-//! on EVM networks, where it is finer than §9 and spells some cases differently. Both spellings are
-//! known here: ours is the package's, a remote facilitator may use either.
+//! Sources: x402 v2 §9 for the core codes; the npm package `@x402/evm` 2.27.0 for those of `exact`,
+//! `upto`, Permit2 and gas sponsoring on EVM networks, where it is finer than §9 and spells some cases
+//! differently. Both spellings are known here: ours is the package's, a remote facilitator may use
+//! either.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -53,6 +54,78 @@ pub enum Reason {
     AssetNotDeployedContract,
     /// A signature of a wallet that is not deployed yet, from a factory that is not trusted.
     Eip6492FactoryNotAllowed,
+    /// The payment's or the demand's scheme is not `upto`.
+    InvalidUptoEvmScheme,
+    /// `upto`: the payment's and the demand's network differ.
+    InvalidUptoEvmNetworkMismatch,
+    /// `upto`: the transaction was mined and failed, or did not move the money.
+    InvalidUptoEvmTransactionFailed,
+    /// `upto`: more is to be settled than was authorised.
+    InvalidUptoEvmPayloadSettlementExceedsAmount,
+    /// `upto`: the authorisation names another facilitator.
+    UptoFacilitatorMismatch,
+    /// Permit2: somebody else than the scheme's proxy may move the money.
+    InvalidPermit2Spender,
+    /// Permit2: the authorisation pays somebody else.
+    InvalidPermit2RecipientMismatch,
+    /// Permit2: the deadline is past, or too near to settle in time.
+    Permit2DeadlineExpired,
+    /// Permit2: `witness.validAfter` is in the future.
+    Permit2NotYetValid,
+    /// Permit2: the permitted amount is not the demanded one.
+    Permit2AmountMismatch,
+    /// Permit2: the permitted token is not the demanded asset.
+    Permit2TokenMismatch,
+    /// Permit2: the signature is not the payer's over these fields.
+    InvalidPermit2Signature,
+    /// The payer must let Permit2 spend the token first, and nobody sponsors that.
+    Permit2AllowanceRequired,
+    /// Permit2: the chain would refuse the transfer for a reason not told apart.
+    Permit2SimulationFailed,
+    /// Permit2: the payer has not got the amount.
+    Permit2InsufficientBalance,
+    /// The scheme's contracts are not on this network.
+    Permit2ProxyNotDeployed,
+    /// Permit2: the nonce was used or invalidated.
+    Permit2InvalidNonce,
+    /// The EIP-2612 permit is not over the permitted amount.
+    Permit22612AmountMismatch,
+    /// The EIP-2612 permit is not of the specified form, or not signed by the payer.
+    InvalidEip2612ExtensionFormat,
+    /// The EIP-2612 permit is somebody else's.
+    Eip2612FromMismatch,
+    /// The EIP-2612 permit is of another token.
+    Eip2612AssetMismatch,
+    /// The EIP-2612 permit is for another spender than Permit2.
+    Eip2612SpenderNotPermit2,
+    /// The EIP-2612 permit is expired, or too near to it.
+    Eip2612DeadlineExpired,
+    /// The sponsored approval is not of the specified form.
+    InvalidErc20ApprovalExtensionFormat,
+    /// The sponsored approval is somebody else's.
+    Erc20ApprovalFromMismatch,
+    /// The sponsored approval is of another token.
+    Erc20ApprovalAssetMismatch,
+    /// The sponsored approval is for another spender than Permit2.
+    Erc20ApprovalSpenderNotPermit2,
+    /// The sponsored transaction does not call the token.
+    Erc20ApprovalTxWrongTarget,
+    /// The sponsored transaction does not call `approve`.
+    Erc20ApprovalTxWrongSelector,
+    /// The sponsored transaction approves another spender than Permit2.
+    Erc20ApprovalTxWrongSpender,
+    /// The sponsored transaction's call is not `approve` to the letter, or approves too little.
+    Erc20ApprovalTxInvalidCalldata,
+    /// The sponsored transaction is not signed by the payer.
+    Erc20ApprovalTxSignerMismatch,
+    /// The sponsored transaction's signature is none.
+    Erc20ApprovalTxInvalidSignature,
+    /// The sponsored transaction cannot be read.
+    Erc20ApprovalTxParseFailed,
+    /// The sponsored transaction cannot be mined as things stand, or failed.
+    Erc20ApprovalTxFailed,
+    /// The sponsored transaction was not taken by the network.
+    Erc20ApprovalBroadcastFailed,
     /// The scheme's payload has other forms, and this one is not served here.
     UnsupportedPayloadType,
     /// The chain would refuse the transfer for a reason not told apart above.
@@ -124,6 +197,45 @@ const CODES: &[(Reason, &str)] = &[
     (Reason::InvalidExactEvmTransferEventMismatch, "invalid_exact_evm_transfer_event_mismatch"),
     (Reason::AssetNotDeployedContract, "asset_not_deployed_contract"),
     (Reason::Eip6492FactoryNotAllowed, "eip6492_factory_not_allowed"),
+    (Reason::InvalidUptoEvmScheme, "invalid_upto_evm_scheme"),
+    (Reason::InvalidUptoEvmNetworkMismatch, "invalid_upto_evm_network_mismatch"),
+    (Reason::InvalidUptoEvmTransactionFailed, "invalid_upto_evm_transaction_failed"),
+    (
+        Reason::InvalidUptoEvmPayloadSettlementExceedsAmount,
+        "invalid_upto_evm_payload_settlement_exceeds_amount",
+    ),
+    (Reason::UptoFacilitatorMismatch, "upto_facilitator_mismatch"),
+    (Reason::InvalidPermit2Spender, "invalid_permit2_spender"),
+    (Reason::InvalidPermit2RecipientMismatch, "invalid_permit2_recipient_mismatch"),
+    (Reason::Permit2DeadlineExpired, "permit2_deadline_expired"),
+    (Reason::Permit2NotYetValid, "permit2_not_yet_valid"),
+    (Reason::Permit2AmountMismatch, "permit2_amount_mismatch"),
+    (Reason::Permit2TokenMismatch, "permit2_token_mismatch"),
+    (Reason::InvalidPermit2Signature, "invalid_permit2_signature"),
+    (Reason::Permit2AllowanceRequired, "permit2_allowance_required"),
+    (Reason::Permit2SimulationFailed, "permit2_simulation_failed"),
+    (Reason::Permit2InsufficientBalance, "permit2_insufficient_balance"),
+    (Reason::Permit2ProxyNotDeployed, "permit2_proxy_not_deployed"),
+    (Reason::Permit2InvalidNonce, "permit2_invalid_nonce"),
+    (Reason::Permit22612AmountMismatch, "permit2_2612_amount_mismatch"),
+    (Reason::InvalidEip2612ExtensionFormat, "invalid_eip2612_extension_format"),
+    (Reason::Eip2612FromMismatch, "eip2612_from_mismatch"),
+    (Reason::Eip2612AssetMismatch, "eip2612_asset_mismatch"),
+    (Reason::Eip2612SpenderNotPermit2, "eip2612_spender_not_permit2"),
+    (Reason::Eip2612DeadlineExpired, "eip2612_deadline_expired"),
+    (Reason::InvalidErc20ApprovalExtensionFormat, "invalid_erc20_approval_extension_format"),
+    (Reason::Erc20ApprovalFromMismatch, "erc20_approval_from_mismatch"),
+    (Reason::Erc20ApprovalAssetMismatch, "erc20_approval_asset_mismatch"),
+    (Reason::Erc20ApprovalSpenderNotPermit2, "erc20_approval_spender_not_permit2"),
+    (Reason::Erc20ApprovalTxWrongTarget, "erc20_approval_tx_wrong_target"),
+    (Reason::Erc20ApprovalTxWrongSelector, "erc20_approval_tx_wrong_selector"),
+    (Reason::Erc20ApprovalTxWrongSpender, "erc20_approval_tx_wrong_spender"),
+    (Reason::Erc20ApprovalTxInvalidCalldata, "erc20_approval_tx_invalid_calldata"),
+    (Reason::Erc20ApprovalTxSignerMismatch, "erc20_approval_tx_signer_mismatch"),
+    (Reason::Erc20ApprovalTxInvalidSignature, "erc20_approval_tx_invalid_signature"),
+    (Reason::Erc20ApprovalTxParseFailed, "erc20_approval_tx_parse_failed"),
+    (Reason::Erc20ApprovalTxFailed, "erc20_approval_tx_failed"),
+    (Reason::Erc20ApprovalBroadcastFailed, "erc20_approval_broadcast_failed"),
     (Reason::UnsupportedPayloadType, "unsupported_payload_type"),
     (Reason::InvalidNetwork, "invalid_network"),
     (Reason::InvalidPayload, "invalid_payload"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use farebox_chains::{
     EvmToken, Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
-    check_exact,
+    check_payment, check_settlement,
 };
 use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
@@ -112,7 +112,7 @@ impl FakeFacilitator {
     /// Moves the money, once.
     fn land(&self, request: &SettleRequest, now: Timestamp) -> Result<Settlement, SettleError> {
         let rejected = |reason, message| SettleError::Rejected { reason, message };
-        let payment = check_exact(&self.token, request, now)
+        let payment = check_settlement(&self.token, request, now)
             .map_err(|refusal| rejected(refusal.reason, refusal.message))?;
         let mut state = self.state();
         if let Some(settlement) = state.landed.get(&payment.id()) {
@@ -161,7 +161,7 @@ impl Facilitator for FakeFacilitator {
             state.verifications = state.verifications.saturating_add(1);
             state.on_verify.clone()
         };
-        let payment = match (behaviour, check_exact(&self.token, request, now)) {
+        let payment = match (behaviour, check_payment(&self.token, request, now)) {
             (OnVerify::Unreachable, _) => return Err(unreachable()),
             (OnVerify::OtherPayer, Ok(_)) => {
                 let payer = "0x000000000000000000000000000000000000dEaD".to_owned();
@@ -224,7 +224,7 @@ impl Facilitator for FakeFacilitator {
         request: &SettleRequest,
         now: Timestamp,
     ) -> Result<Lookup, FacilitatorError> {
-        let Ok(payment) = check_exact(&self.token, request, now) else {
+        let Ok(payment) = check_settlement(&self.token, request, now) else {
             return Ok(Lookup::CannotTell);
         };
         let landed = self.state().landed.get(&payment.id()).cloned();

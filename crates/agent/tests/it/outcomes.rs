@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farebox_agent::{PayError, PayingClient, Retry};
-use farebox_chains::{EvmToken, check_exact, find_token};
+use farebox_chains::{EvmToken, check_payment, find_token};
 use farebox_protocol::wire::VerifyRequest;
 use farebox_protocol::{Timestamp, bound_nonce};
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ fn assert_good(payload: &Value, now: u64) {
     let network = payload["accepted"]["network"].as_str().unwrap();
     let row = find_token(network, "usdc").unwrap();
     let token = EvmToken::new(network.parse().unwrap(), row.into()).unwrap();
-    let checked = check_exact(&token, &request, Timestamp::from_seconds(now));
+    let checked = check_payment(&token, &request, Timestamp::from_seconds(now));
     assert!(checked.is_ok(), "{:?}", checked.err());
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum NotSent {
     OddToken(String),
     #[error("the authorisation is not valid yet, or about to expire: {0}")]
     Untimely(String),
+    #[error("the payer's approval of Permit2 could not be carried out: {0}")]
+    Approval(String),
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]

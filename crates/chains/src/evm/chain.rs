@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::address::EvmAddress;
+use super::approvals::Approvals;
 use super::check::Refusal;
+use super::deployed::Deployed;
 use super::fees::FeeOracle;
 use super::flights::Flights;
 use super::signers::{Signers, SigningKeys};
@@ -32,6 +34,8 @@ pub(crate) struct Chain {
     pub(super) signers: Arc<Signers>,
     pub(super) fees: Arc<FeeOracle>,
     pub(super) flights: Flights,
+    pub(super) approvals: Approvals,
+    pub(super) deployed: Deployed,
     pub(super) tracker: Arc<Tracker>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -63,7 +67,6 @@ impl Chain {
             confirmations: config.confirmations,
         }));
         tasks.spawn(Arc::clone(&tracker).run(stop.clone()));
-        let flights = Flights::default();
         Some(Arc::new(Self {
             config,
             evm_id: chain_id,
@@ -71,7 +74,9 @@ impl Chain {
             tokens,
             signers,
             fees,
-            flights,
+            flights: Flights::default(),
+            approvals: Approvals::default(),
+            deployed: Deployed::default(),
             tracker,
             tasks,
             stop,

@@ -1,7 +1,7 @@
-//! Everything about an `exact` payment that can be judged without asking a chain, cheap to dear.
+//! Everything about a payment that can be judged without asking a chain, cheap to dear.
 //!
 //! The order and the codes are those of `@x402/evm` 2.27.0, except that the signature, the one dear
-//! check, comes last. Sources: x402 v2 §6.1.2 and the scheme text of `exact` on EVM.
+//! check, comes last. Sources: x402 v2 §6.1.2 and the scheme texts of `exact` and `upto` on EVM.
 
 use std::time::Duration;
 
@@ -11,25 +11,28 @@ use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use serde_json::Value;
 
 use super::address::EvmAddress;
-use super::payload::{Authorization, ExactPayload};
+use super::authorization::{Authorization, Signed};
+use super::method::{METHODS, Method, method_of};
 use super::signature::{BadSignature, Signature};
+use super::sponsoring::Sponsoring;
 use super::token::EvmToken;
-use crate::scheme::BadPayload;
+use crate::scheme::{BadPayload, Charging, Scheme};
 
 /// How long an authorisation must still live, so that it can be mined in time (x402: 6 s).
 pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(6);
 
-/// The scheme's name on the wire.
-pub(crate) const EXACT: &str = "exact";
-
 /// A payment that asks for no more than to be looked up on its chain: its form, its terms and its
 /// signature are good.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ExactPayment {
+#[derive(Clone)]
+pub struct EvmPayment {
     pub(crate) id: PaymentId,
+    pub(crate) method: &'static dyn Method,
     pub(crate) token: EvmToken,
     pub(crate) authorization: Authorization,
+    /// What is to be moved.
+    pub(crate) amount: Amount,
     pub(crate) signature: Signature,
+    pub(crate) sponsoring: Option<Sponsoring>,
 }
 
 /// Why a payment is not good.
@@ -43,163 +46,247 @@ pub struct Refusal {
     pub payer: Option<String>,
 }
 
-/// Local verification of an `exact` payment in `token`: no chain is asked, nothing is allocated for
-/// a good one but its result. `now` is the caller's clock.
-pub fn check_exact(
+/// What `amount` of the requirements means (x402, scheme `upto` §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// What must be authorised, to the unit.
+    Verify,
+    /// What is to be moved: with [`Charging::UpTo`] at most what was authorised.
+    Settle,
+}
+
+/// Local verification of a payment in `token`: no chain is asked. `now` is the caller's clock.
+///
+/// Of an offer that names its facilitator (`extra.facilitatorAddress`) the authorisation must be for
+/// that one; whether that is ours, the chain's own check decides.
+pub fn check_payment(
     token: &EvmToken,
     request: &VerifyRequest,
     now: Timestamp,
-) -> Result<ExactPayment, Refusal> {
-    let payload = check_terms(token, request)?;
-    check_window(&payload.authorization, now)?;
-    check_signature(token, &payload)
+) -> Result<EvmPayment, Refusal> {
+    check(token, request, Phase::Verify, Some(now))
 }
 
-/// Form and terms: everything but time and signature.
-pub(crate) fn check_terms<'a>(
+/// The same for a settlement, whose `amount` is what is to be moved: with `upto` anything up to what
+/// was authorised.
+pub fn check_settlement(
     token: &EvmToken,
-    request: &'a VerifyRequest,
-) -> Result<ExactPayload<'a>, Refusal> {
-    check_offer(request)?;
+    request: &VerifyRequest,
+    now: Timestamp,
+) -> Result<EvmPayment, Refusal> {
+    check(token, request, Phase::Settle, Some(now))
+}
+
+/// The payment, if everything but its time is good: a late repeat asks what became of it.
+pub(crate) fn check_untimed(
+    token: &EvmToken,
+    request: &VerifyRequest,
+) -> Result<EvmPayment, Refusal> {
+    check(token, request, Phase::Settle, None)
+}
+
+fn check(
+    token: &EvmToken,
+    request: &VerifyRequest,
+    phase: Phase,
+    now: Option<Timestamp>,
+) -> Result<EvmPayment, Refusal> {
     let requirements = request.payment_requirements.value();
+    let payload = request.payment_payload.value();
+    let method = check_offer(request)?;
     check_token(token, requirements)?;
-    let payload = &request.payment_payload.value().payload;
-    if payload.get("permit2Authorization").is_some() {
-        let message = "expected an EIP-3009 `authorization`, found a Permit2 one".to_owned();
-        return Err(refusal(Reason::UnsupportedPayloadType, message));
+    method.check_extra(token, requirements)?;
+    let signed = read(method, &payload.payload, token)?;
+    check_parties(method, &signed.authorization, requirements)?;
+    check_amount(method, &signed.authorization, requirements.amount, phase)?;
+    if let Some(now) = now {
+        check_window(method, &signed.authorization, now)?;
     }
-    let payload = ExactPayload::read(payload)
-        .map_err(|error: BadPayload| refusal(Reason::InvalidPayload, error.to_string()))?;
-    check_parties(&payload.authorization, requirements)?;
-    Ok(payload)
+    let sponsoring = Sponsoring::read(method, token, payload, &signed.authorization)?;
+    if let (Some(now), Some(sponsoring)) = (now, &sponsoring) {
+        sponsoring.check_window(&signed.authorization, now)?;
+    }
+    let signature = check_signature(method, token, &signed)?;
+    let authorization = signed.authorization;
+    Ok(EvmPayment {
+        id: PaymentId::of_authorization(
+            token.network(),
+            method.nonce_keeper(token.address().alloy()).as_slice(),
+            authorization.payer.as_slice(),
+            authorization.nonce.as_slice(),
+        ),
+        method,
+        token: token.clone(),
+        authorization,
+        amount: requirements.amount,
+        signature,
+        sponsoring,
+    })
 }
 
 /// Version, scheme and network: the payment's are the demand's, and are served here.
-fn check_offer(request: &VerifyRequest) -> Result<(), Refusal> {
+fn check_offer(request: &VerifyRequest) -> Result<&'static dyn Method, Refusal> {
     let payload = request.payment_payload.value();
     let requirements = request.payment_requirements.value();
     for version in [request.x402_version, payload.x402_version] {
         if version != X402_VERSION {
             let message = format!("expected x402Version {X402_VERSION}, found {version}");
-            return Err(refusal(Reason::InvalidX402Version, message));
+            return Err(Refusal::new(Reason::InvalidX402Version, message));
         }
     }
-    for (whose, scheme) in [
-        ("paymentPayload.accepted", &payload.accepted.scheme),
-        ("paymentRequirements", &requirements.scheme),
-    ] {
-        if scheme != EXACT {
-            let message = format!("expected `{whose}.scheme` to be `{EXACT}`, found `{scheme}`");
-            return Err(refusal(Reason::InvalidExactEvmScheme, message));
-        }
+    let Some(method) = method_of(requirements) else {
+        let transfer = requirements.extra.get("assetTransferMethod").and_then(Value::as_str);
+        let (scheme, by) = (&requirements.scheme, transfer.unwrap_or("any method"));
+        let message = format!("expected a scheme that is served here, found `{scheme}` by {by}");
+        return Err(Refusal::new(Reason::UnsupportedScheme, message));
+    };
+    let (name, found) = (method.name(), &payload.accepted.scheme);
+    if found != name {
+        let message =
+            format!("expected `paymentPayload.accepted.scheme` to be `{name}`, found `{found}`");
+        return Err(Refusal::new(method.reasons().scheme.clone(), message));
     }
     let (accepted, demanded) = (&payload.accepted.network, &requirements.network);
     if accepted != demanded {
         let message = format!("expected a payment on {demanded}, found one on {accepted}");
-        return Err(refusal(Reason::InvalidExactEvmNetworkMismatch, message));
+        return Err(Refusal::new(method.reasons().network.clone(), message));
     }
-    Ok(())
+    Ok(method)
 }
 
-/// The demand is for this token, under the names that the token has.
+/// The demand is for this token.
 fn check_token(token: &EvmToken, requirements: &PaymentRequirements) -> Result<(), Refusal> {
     if requirements.network != *token.network() {
         let (expected, found) = (token.network(), &requirements.network);
         let message = format!("expected the network {expected}, found {found}");
-        return Err(refusal(Reason::InvalidNetwork, message));
+        return Err(Refusal::new(Reason::InvalidNetwork, message));
     }
     if requirements.asset.parse() != Ok(token.address()) {
         let (expected, found) = (token.address(), &requirements.asset);
         let message = format!("expected the asset {expected}, found `{found}`");
-        return Err(refusal(Reason::InvalidPaymentRequirements, message));
-    }
-    let transfer_method = requirements.extra.get("assetTransferMethod").and_then(Value::as_str);
-    if let Some(method) = transfer_method.filter(|it| *it != "eip3009") {
-        let message = format!("expected `extra.assetTransferMethod` eip3009, found `{method}`");
-        return Err(refusal(Reason::UnsupportedPayloadType, message));
-    }
-    let config = token.config();
-    for (key, expected, mismatch) in [
-        ("name", &config.name, Reason::InvalidExactEvmTokenNameMismatch),
-        ("version", &config.version, Reason::InvalidExactEvmTokenVersionMismatch),
-    ] {
-        let found = requirements.extra.get(key).and_then(Value::as_str).unwrap_or_default();
-        if found.is_empty() {
-            let message = format!("expected the token's EIP-712 {key} in `extra.{key}`");
-            return Err(refusal(Reason::InvalidExactEvmMissingEip712Domain, message));
-        }
-        if found != expected {
-            let message = format!("expected `extra.{key}` to be `{expected}`, found `{found}`");
-            return Err(refusal(mismatch, message));
-        }
+        return Err(Refusal::new(Reason::InvalidPaymentRequirements, message));
     }
     Ok(())
 }
 
-/// Recipient and amount are the demanded ones, to the unit.
+/// The payload, if it is one of this method and no other.
+fn read<'a>(
+    method: &dyn Method,
+    payload: &'a Value,
+    token: &EvmToken,
+) -> Result<Signed<'a>, Refusal> {
+    let mut members = METHODS.iter().map(|it| it.member());
+    let other = members.find(|it| *it != method.member() && payload.get(*it).is_some());
+    if let Some(other) = other {
+        let message =
+            format!("expected a payload with `{}`, found one with `{other}`", method.member());
+        return Err(Refusal::new(Reason::UnsupportedPayloadType, message));
+    }
+    method
+        .read(payload, token.address().alloy())
+        .map_err(|error: BadPayload| Refusal::new(Reason::InvalidPayload, error.to_string()))
+}
+
+/// Token, spender, recipient and facilitator are the demanded ones.
 fn check_parties(
+    method: &dyn Method,
     authorization: &Authorization,
     requirements: &PaymentRequirements,
 ) -> Result<(), Refusal> {
-    let payer = authorization.from;
+    let (payer, reasons) = (authorization.payer, method.reasons());
     let Ok(pay_to) = requirements.pay_to.parse::<EvmAddress>() else {
         let message = format!("expected an address in `payTo`, found `{}`", requirements.pay_to);
-        return Err(refusal_of(payer, Reason::InvalidPaymentRequirements, message));
+        return Err(Refusal::of(payer, &Reason::InvalidPaymentRequirements, message));
     };
-    let to = EvmAddress::from(authorization.to);
-    if to != pay_to {
-        let message = format!("expected a payment to {pay_to}, found one to {to}");
-        return Err(refusal_of(payer, Reason::InvalidExactEvmRecipientMismatch, message));
+    let asset = requirements.asset.parse::<EvmAddress>().unwrap_or(authorization.token.into());
+    let spender = method.spender(asset.alloy());
+    for (what, found, expected, reason) in [
+        ("spender", authorization.spender, spender, &reasons.spender),
+        ("recipient", authorization.pay_to, pay_to.alloy(), &reasons.recipient),
+        ("token", authorization.token, asset.alloy(), &reasons.token),
+    ] {
+        if found != expected {
+            let (expected, found) = (EvmAddress::from(expected), EvmAddress::from(found));
+            let message = format!("expected the {what} {expected}, found {found}");
+            return Err(Refusal::of(payer, reason, message));
+        }
     }
-    if authorization.value != requirements.amount {
-        let (expected, found) = (requirements.amount, authorization.value);
-        let message = format!("expected a value of exactly {expected}, found {found}");
-        let reason = Reason::InvalidExactEvmPayloadAuthorizationValueMismatch;
-        return Err(refusal_of(payer, reason, message));
+    let (Some(found), Some(named)) =
+        (authorization.settler, requirements.extra.get("facilitatorAddress"))
+    else {
+        return Ok(());
+    };
+    let found = EvmAddress::from(found);
+    if named.as_str().and_then(|it| it.parse().ok()) != Some(found) {
+        let message = format!("expected the facilitator {named}, found {found}");
+        return Err(Refusal::of(payer, &reasons.facilitator, message));
     }
     Ok(())
 }
 
+/// The amount is the demanded one, or covers what is to be settled.
+fn check_amount(
+    method: &dyn Method,
+    authorization: &Authorization,
+    demanded: Amount,
+    phase: Phase,
+) -> Result<(), Refusal> {
+    let found = authorization.value;
+    match (phase, method.charging()) {
+        (Phase::Verify, _) | (Phase::Settle, Charging::Whole) if found != demanded => {
+            let message = format!("expected a value of exactly {demanded}, found {found}");
+            Err(Refusal::of(authorization.payer, &method.reasons().amount, message))
+        }
+        (Phase::Settle, Charging::UpTo) if found < demanded => {
+            let message = format!("expected to settle at most {found}, found {demanded}");
+            Err(Refusal::of(authorization.payer, &method.reasons().over, message))
+        }
+        (Phase::Verify | Phase::Settle, Charging::Whole | Charging::UpTo) => Ok(()),
+    }
+}
+
 /// The authorisation is valid now and for long enough to be mined.
-pub(crate) fn check_window(authorization: &Authorization, now: Timestamp) -> Result<(), Refusal> {
-    let payer = authorization.from;
-    if authorization.ends() < now.plus(EXPIRY_MARGIN) {
-        let (found, now, margin) =
-            (authorization.valid_before, now.seconds(), EXPIRY_MARGIN.as_secs());
+pub(crate) fn check_window(
+    method: &dyn Method,
+    authorization: &Authorization,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let (payer, reasons) = (authorization.payer, method.reasons());
+    let limit = authorization.limit.seconds();
+    if super::authorization::time(limit) < now.plus(EXPIRY_MARGIN) {
+        let (now, margin) = (now.seconds(), EXPIRY_MARGIN.as_secs());
         let message =
-            format!("expected validBefore at least {margin} s after {now}, found {found}");
-        let reason = Reason::InvalidExactEvmPayloadAuthorizationValidBefore;
-        return Err(refusal_of(payer, reason, message));
+            format!("expected an end of validity at least {margin} s after {now}, found {limit}");
+        return Err(Refusal::of(payer, &reasons.late, message));
     }
     if now < authorization.starts() {
         let (found, now) = (authorization.valid_after, now.seconds());
         let message = format!("expected validAfter not after {now}, found {found}");
-        let reason = Reason::InvalidExactEvmPayloadAuthorizationValidAfter;
-        return Err(refusal_of(payer, reason, message));
+        return Err(Refusal::of(payer, &reasons.early, message));
     }
     Ok(())
 }
 
-/// The payer's own key signed these very fields for this very token.
-pub(crate) fn check_signature(
+/// The payer's own key signed these very fields.
+fn check_signature(
+    method: &dyn Method,
     token: &EvmToken,
-    payload: &ExactPayload<'_>,
-) -> Result<ExactPayment, Refusal> {
-    let authorization = payload.authorization;
-    let payer = authorization.from;
+    signed: &Signed<'_>,
+) -> Result<Signature, Refusal> {
+    let payer = signed.authorization.payer;
     let refuse = |error: BadSignature| {
         let reason = match error {
-            BadSignature::Undeployed => Reason::Eip6492FactoryNotAllowed,
+            BadSignature::Undeployed => &Reason::Eip6492FactoryNotAllowed,
             BadSignature::NotHex
             | BadSignature::Length(_)
             | BadSignature::V(_)
             | BadSignature::HighS
-            | BadSignature::Unrecoverable => Reason::InvalidExactEvmSignature,
+            | BadSignature::Unrecoverable => &method.reasons().signature,
         };
-        refusal_of(payer, reason, format!("`payload.signature`: {error}"))
+        Refusal::of(payer, reason, format!("`payload.signature`: {error}"))
     };
-    let signature = Signature::parse(payload.signature).map_err(refuse)?;
-    let digest = authorization.digest(token.domain_separator().into());
+    let signature = Signature::parse(signed.signature).map_err(refuse)?;
+    let digest = method.digest(token, &signed.authorization);
     let signer = signature.recover(digest).map_err(refuse)?;
     if signer != payer {
         let (expected, found) = (EvmAddress::from(payer), EvmAddress::from(signer));
@@ -207,60 +294,63 @@ pub(crate) fn check_signature(
             "expected a signature by {expected} itself (those of smart wallets by ERC-1271 are not \
              taken here), found one by {found} or over other fields"
         );
-        return Err(refusal_of(payer, Reason::InvalidExactEvmSignature, message));
+        return Err(Refusal::of(payer, &method.reasons().signature, message));
     }
-    Ok(ExactPayment {
-        id: payment_id(token, &authorization),
-        token: token.clone(),
-        authorization,
-        signature,
-    })
+    Ok(signature)
 }
 
-/// Network, verifying contract, payer and nonce: never signature bytes.
-pub(crate) fn payment_id(token: &EvmToken, authorization: &Authorization) -> PaymentId {
-    PaymentId::of_authorization(
-        token.network(),
-        token.address().as_bytes(),
-        authorization.from.as_slice(),
-        authorization.nonce.as_slice(),
-    )
-}
-
-impl ExactPayment {
+impl EvmPayment {
     /// The payment that it is, for ever.
     pub fn id(&self) -> PaymentId {
         self.id
     }
 
+    /// The way that it is paid.
+    pub fn scheme(&self) -> &'static dyn Scheme {
+        self.method
+    }
+
     /// Whose money it is.
     pub fn payer(&self) -> EvmAddress {
-        self.authorization.from.into()
+        self.authorization.payer.into()
     }
 
     /// Who gets it.
     pub fn pay_to(&self) -> EvmAddress {
-        self.authorization.to.into()
+        self.authorization.pay_to.into()
     }
 
-    /// How much, in atomic units.
+    /// How much is to be moved, in atomic units.
     pub fn amount(&self) -> Amount {
+        self.amount
+    }
+
+    /// How much could be.
+    pub fn authorized(&self) -> Amount {
         self.authorization.value
     }
-}
 
-impl std::fmt::Debug for ExactPayment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ExactPayment({})", self.id)
+    /// Who alone may settle it; anybody where there is none.
+    pub fn facilitator(&self) -> Option<EvmAddress> {
+        self.authorization.settler.map(EvmAddress::from)
     }
 }
 
-fn refusal(reason: Reason, message: String) -> Refusal {
-    Refusal { reason, message, payer: None }
+impl std::fmt::Debug for EvmPayment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EvmPayment({})", self.id)
+    }
 }
 
-pub(crate) fn refusal_of(payer: Address, reason: Reason, message: String) -> Refusal {
-    Refusal { reason, message, payer: Some(EvmAddress::from(payer).to_string()) }
+impl Refusal {
+    pub(crate) fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message, payer: None }
+    }
+
+    pub(crate) fn of(payer: Address, reason: &Reason, message: String) -> Self {
+        let payer = Some(EvmAddress::from(payer).to_string());
+        Self { reason: reason.clone(), message, payer }
+    }
 }
 
 #[cfg(test)]
@@ -270,12 +360,22 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::config::TokenConfig;
+    use crate::evm::exact::Exact;
     use crate::networks::find_token;
 
     /// What the official TypeScript client signed once (1000 units on Base Sepolia).
-    pub(crate) fn payment() -> ExactPayment {
+    pub(crate) fn payment() -> EvmPayment {
         let row = find_token("eip155:84532", "usdc").unwrap();
         let token = EvmToken::new(Network::eip155(84532), TokenConfig::from(row)).unwrap();
+        let accepted = json!({
+            "scheme": "exact",
+            "network": "eip155:84532",
+            "amount": "1000",
+            "asset": row.address,
+            "payTo": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "maxTimeoutSeconds": 300,
+            "extra": {"name": "USDC", "version": "2"},
+        });
         let payload = json!({
             "authorization": {
                 "from": "0x49991a0b71e820267ed33F7f2a1af983b6c80DCa",
@@ -288,8 +388,12 @@ pub(crate) mod tests {
             "signature": "0x38c103d75cf43e55a0142dd053591218646f65ffbfa31e2019d751db73036b9c\
                           6d92aa6a3e45987cbe98d02bc8ce25757987b5cb6d3ce6795318e788f84c59741b",
         });
-        let payload = ExactPayload::read(&payload).unwrap();
-        check_signature(&token, &payload).unwrap()
+        let request = json!({
+            "x402Version": 2,
+            "paymentPayload": {"x402Version": 2, "payload": payload, "accepted": &accepted},
+            "paymentRequirements": accepted,
+        });
+        check_untimed(&token, &serde_json::from_value(request).unwrap()).unwrap()
     }
 
     #[test]
@@ -297,6 +401,7 @@ pub(crate) mod tests {
         let payment = payment();
         assert_eq!(payment.payer().to_lower_hex(), "0x49991a0b71e820267ed33f7f2a1af983b6c80dca");
         assert_eq!(payment.amount(), Amount::from_units(1000));
+        assert_eq!(payment.scheme().word(), Exact.word());
         let pay_to = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
         assert_eq!(payment.pay_to().to_string(), pay_to);
     }

@@ -1,22 +1,23 @@
-//! Where a used authorisation went: found by its event, whoever sent the transaction.
+//! Where a used authorisation went: found by events, whoever sent the transaction.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use alloy_primitives::{B256, U256, b256};
+use alloy_primitives::{B256, U256};
 use serde_json::json;
 
-use super::abi::{self, Proof};
+use super::address::EvmAddress;
 use super::chain::Chain;
-use super::check::ExactPayment;
+use super::check::EvmPayment;
+use super::method::{Certainty, ContractCall, Proof, Seen, Traces};
 use super::tracker::{is_deep, receipt_call};
+use super::usage::ask_at;
 use crate::facilitator::Settlement;
-use crate::rpc::{Call, Log, Receipt, RpcError, quantity};
+use crate::rpc::{Answer, Call, Log, Receipt, RpcError, Transaction, quantity, word};
 
-/// `AuthorizationCanceled(address,bytes32)`
-const AUTHORIZATION_CANCELED: B256 =
-    b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
-
-/// How many blocks one `eth_getLogs` asks for: public nodes take at least so many.
+/// How many blocks the first `eth_getLogs` asks for: nodes keep the state of at least so many.
+const FIRST_WINDOW_BLOCKS: u64 = 100;
+/// And each of the others: public nodes take at least so many.
 const WINDOW_BLOCKS: u64 = 2_000;
 /// How far back is looked, at most.
 const LOOKBACK: Duration = Duration::from_hours(24);
@@ -24,77 +25,182 @@ const LOOKBACK: Duration = Duration::from_hours(24);
 const WINDOWS_MAX: u64 = 200;
 /// How many windows go into one batch.
 const WINDOWS_BATCH: usize = 10;
+/// How many transactions go into one batch.
+const TRANSACTIONS_BATCH: usize = 20;
+/// How many transactions are looked into, at most.
+const TRANSACTIONS_MAX: usize = 2_000;
 
-/// What is said of a token that cannot be served well.
-const ODD_EVENTS: &str = "the token does not emit AuthorizationUsed and Transfer back to back: it cannot be told what \
-     was paid";
+/// What is said of a transaction that tells nothing.
+const UNCLEAR: &str = "what this transaction did cannot be told from its call and its events";
 
 /// Where a used authorisation went.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// It moved the money as signed.
+    /// It moved the money as signed and demanded.
     Paid(Settlement),
     /// It was used in a block that is not as deep yet as configured, by this transaction.
     NotDeep(B256),
-    /// It was cancelled by its owner, or the token moved no money.
-    Elsewhere(B256),
-    /// Its event was not found as far back as was looked, or tells nothing.
+    /// It was cancelled or used for something else, by this transaction where one is known.
+    Elsewhere(Option<B256>),
+    /// Its use was not found as far back as was looked, or tells nothing.
     Nowhere,
 }
 
+/// What one range of blocks says.
+struct Window {
+    /// Transactions that may have used the nonce, latest first.
+    transactions: Vec<B256>,
+    /// Whether the nonce was used within it, and in no other range.
+    flipped: bool,
+}
+
+/// What a search knows so far.
+#[derive(Default)]
+struct Search {
+    looked_into: HashSet<B256>,
+    cancelled: Option<B256>,
+    unclear: bool,
+}
+
+impl Search {
+    /// What holds if nothing more is found and the search was complete.
+    fn verdict(&self) -> Found {
+        if self.unclear { Found::Nowhere } else { Found::Elsewhere(self.cancelled) }
+    }
+}
+
 impl Chain {
-    /// Looks for the event of a used authorisation, latest blocks first.
-    pub(crate) async fn find(&self, payment: &ExactPayment) -> Result<Found, RpcError> {
+    /// Looks for the transaction that used an authorisation, latest blocks first.
+    pub(crate) async fn find(&self, payment: &EvmPayment) -> Result<Found, RpcError> {
         let head = self.rpc().call("eth_blockNumber", json!([])).await?;
         let head: u64 = quantity(&head)?;
-        let windows = windows(head, self.lookback_windows());
-        for chunk in windows.chunks(WINDOWS_BATCH) {
-            let calls: Vec<Call> = chunk.iter().map(|it| logs_call(payment, *it)).collect();
-            for answer in self.rpc().batch(&calls).await? {
-                let logs =
-                    answer.map_err(|error| RpcError::Node { method: "eth_getLogs", error })?;
-                if let Some(log) = Log::read_all(logs)?.into_iter().rfind(|it| !it.removed) {
-                    return self.judge_use(payment, log.transaction_hash, head).await;
+        let traces = payment.method.traces(&payment.authorization);
+        let mut search = Search::default();
+        for ranges in windows(head, self.lookback_windows()).chunks(WINDOWS_BATCH) {
+            for window in self.look_through(payment, &traces, ranges).await? {
+                let found = self.look_into(payment, &window, head, &mut search).await?;
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+                if window.flipped {
+                    return Ok(search.verdict());
+                }
+                if TRANSACTIONS_MAX <= search.looked_into.len() {
+                    return Ok(Found::Nowhere);
                 }
             }
         }
-        Ok(Found::Nowhere)
+        // A cancellation says enough; that nothing was found does not.
+        Ok(if search.cancelled.is_some() { search.verdict() } else { Found::Nowhere })
     }
 
-    /// Whether this transaction, whoever sent it, made the payment.
-    pub(crate) async fn judge_use(
+    async fn look_through(
         &self,
-        payment: &ExactPayment,
-        transaction: B256,
-        head: u64,
-    ) -> Result<Found, RpcError> {
-        let call = receipt_call(&transaction);
-        let Some(receipt) = Receipt::read(self.rpc().call(call.method, call.params).await?)? else {
-            return Ok(Found::Nowhere);
-        };
-        if !is_deep(&receipt, U256::from(head), self.config().confirmations.max(1)) {
-            return Ok(Found::NotDeep(transaction));
-        }
-        Ok(match abi::proof_of(&receipt.logs, payment) {
-            Proof::Paid if receipt.succeeded() => Found::Paid(settlement_of(payment, &receipt)),
-            Proof::Paid | Proof::Unpaid => Found::Elsewhere(transaction),
-            Proof::Unclear => {
-                tracing::error!(%transaction, payment = %payment.id, "{ODD_EVENTS}");
-                Found::Nowhere
+        payment: &EvmPayment,
+        traces: &Traces,
+        ranges: &[(u64, u64)],
+    ) -> Result<Vec<Window>, RpcError> {
+        let used = payment.method.use_query(&payment.authorization);
+        let calls = ranges.iter().flat_map(|range| range_calls(&used, traces, *range));
+        let calls: Vec<Call> = calls.collect();
+        let mut answers = self.rpc().batch(&calls).await?.into_iter();
+        let mut windows = Vec::with_capacity(ranges.len());
+        for (first, _) in ranges {
+            let logs = answers.next().ok_or(RpcError::NoEndpoint)?;
+            let logs = logs.map_err(|error| RpcError::Node { method: "eth_getLogs", error })?;
+            let mut transactions: Vec<B256> = Vec::new();
+            for log in Log::read_all(logs)?.iter().rev().filter(|it| !it.removed) {
+                let hash = log.transaction_hash;
+                if payment.method.is_trace(payment, log) && !transactions.contains(&hash) {
+                    transactions.push(hash);
+                }
             }
-        })
+            let flipped = match traces.certainty {
+                Certainty::Always => false,
+                Certainty::Payments => {
+                    let after = is_used(payment, answers.next());
+                    let before = is_used(payment, answers.next());
+                    after == Some(true) && (*first == 0 || before == Some(false))
+                }
+            };
+            windows.push(Window { transactions, flipped });
+        }
+        Ok(windows)
+    }
+
+    /// What the transactions of a window say, if they settle the question.
+    async fn look_into(
+        &self,
+        payment: &EvmPayment,
+        window: &Window,
+        head: u64,
+        search: &mut Search,
+    ) -> Result<Option<Found>, RpcError> {
+        let new = window.transactions.iter().filter(|it| !search.looked_into.contains(*it));
+        let new: Vec<B256> = new.copied().take(TRANSACTIONS_MAX).collect();
+        search.looked_into.extend(&new);
+        for hashes in new.chunks(TRANSACTIONS_BATCH) {
+            for (receipt, call) in self.transactions(hashes).await? {
+                let hash = receipt.transaction_hash;
+                let proof =
+                    payment.method.proof(payment, Seen { call: &call, logs: &receipt.logs });
+                if proof == Proof::Unrelated || !receipt.succeeded() {
+                    continue;
+                }
+                if !is_deep(&receipt, U256::from(head), self.config().confirmations.max(1)) {
+                    return Ok(Some(Found::NotDeep(hash)));
+                }
+                match proof {
+                    Proof::Paid => return Ok(Some(Found::Paid(settlement_of(payment, &receipt)))),
+                    Proof::Spent => return Ok(Some(Found::Elsewhere(Some(hash)))),
+                    Proof::Cancelled => search.cancelled = Some(hash),
+                    Proof::Unclear => {
+                        tracing::error!(transaction = %hash, payment = %payment.id, "{UNCLEAR}");
+                        search.unclear = true;
+                    }
+                    Proof::Unrelated => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Receipts and calls of transactions; those that the node does not know are left out.
+    async fn transactions(
+        &self,
+        hashes: &[B256],
+    ) -> Result<Vec<(Receipt, ContractCall)>, RpcError> {
+        let calls = hashes.iter().flat_map(|hash| {
+            [receipt_call(hash), Call::new("eth_getTransactionByHash", json!([hash]))]
+        });
+        let calls: Vec<Call> = calls.collect();
+        let mut answers = self.rpc().batch(&calls).await?.into_iter().zip(&calls);
+        let mut known = Vec::with_capacity(hashes.len());
+        while let (Some(receipt), Some(transaction)) = (answers.next(), answers.next()) {
+            let said = |(answer, call): (Answer, &Call)| {
+                answer.map_err(|error| RpcError::Node { method: call.method, error })
+            };
+            let receipt = Receipt::read(said(receipt)?)?;
+            let transaction = Transaction::read(said(transaction)?)?;
+            if let (Some(receipt), Some(Transaction { to: Some(to), input })) =
+                (receipt, transaction)
+            {
+                known.push((receipt, ContractCall { to, input }));
+            }
+        }
+        Ok(known)
     }
 
     fn lookback_windows(&self) -> u64 {
         let block_ms = self.config().block_time.as_millis().max(1);
         let blocks = LOOKBACK.as_millis().checked_div(block_ms).unwrap_or_default();
         let blocks = u64::try_from(blocks).unwrap_or(u64::MAX);
-        blocks.div_ceil(WINDOW_BLOCKS).clamp(1, WINDOWS_MAX)
+        blocks.div_ceil(WINDOW_BLOCKS).saturating_add(1).clamp(2, WINDOWS_MAX)
     }
 }
 
 /// The proof that a receipt is.
-pub(crate) fn settlement_of(payment: &ExactPayment, receipt: &Receipt) -> Settlement {
+pub(crate) fn settlement_of(payment: &EvmPayment, receipt: &Receipt) -> Settlement {
     Settlement {
         transaction: receipt.transaction_hash.to_string(),
         network: payment.token.network().clone(),
@@ -103,43 +209,51 @@ pub(crate) fn settlement_of(payment: &ExactPayment, receipt: &Receipt) -> Settle
     }
 }
 
-/// Ranges of blocks from the head backwards, both ends included.
+/// Ranges of blocks from the head backwards, both ends included; the first one is short.
 fn windows(head: u64, count: u64) -> Vec<(u64, u64)> {
     let mut ranges = Vec::new();
-    let mut end = Some(head);
+    let (mut end, mut length) = (Some(head), FIRST_WINDOW_BLOCKS);
     while let (Some(last), true) = (end, u64::try_from(ranges.len()).is_ok_and(|it| it < count)) {
-        let first = last.saturating_sub(WINDOW_BLOCKS.saturating_sub(1));
+        let first = last.saturating_sub(length.saturating_sub(1));
         ranges.push((first, last));
-        end = first.checked_sub(1);
+        (end, length) = (first.checked_sub(1), WINDOW_BLOCKS);
     }
     ranges
 }
 
-fn logs_call(payment: &ExactPayment, (first, last): (u64, u64)) -> Call {
-    let it = &payment.authorization;
-    let topics =
-        json!([[abi::AUTHORIZATION_USED, AUTHORIZATION_CANCELED], it.from.into_word(), it.nonce,]);
+/// The events of a range; and, where a use may leave none, the nonce after and before it.
+fn range_calls(used: &ContractCall, traces: &Traces, (first, last): (u64, u64)) -> Vec<Call> {
+    let addresses = traces.addresses.iter().map(|it| EvmAddress::from(*it).to_lower_hex());
     let filter = json!({
-        "address": payment.token.address().to_lower_hex(),
+        "address": addresses.collect::<Vec<_>>(),
         "fromBlock": format!("{first:#x}"),
         "toBlock": format!("{last:#x}"),
-        "topics": topics,
+        "topics": traces.topics,
     });
-    Call::new("eth_getLogs", json!([filter]))
+    let mut calls = vec![Call::new("eth_getLogs", json!([filter]))];
+    if traces.certainty == Certainty::Payments {
+        calls.push(ask_at(used, U256::from(last)));
+        calls.push(ask_at(used, U256::from(first.saturating_sub(1))));
+    }
+    calls
+}
+
+/// What a state says of the nonce; nothing where the node has not kept it.
+fn is_used(payment: &EvmPayment, answer: Option<Answer>) -> Option<bool> {
+    let state = word(&answer?.ok()?).ok()??;
+    payment.method.is_used(&payment.authorization, state)
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::keccak256;
-
     use super::*;
 
     #[test]
     fn the_whole_way_back_without_overlap() {
-        assert_eq!(keccak256("AuthorizationCanceled(address,bytes32)"), AUTHORIZATION_CANCELED);
         assert_eq!(windows(5, 3), [(0, 5)]);
-        assert_eq!(windows(1_999, 3), [(0, 1_999)]);
-        assert_eq!(windows(2_000, 3), [(1, 2_000), (0, 0)]);
-        assert_eq!(windows(9_999, 2), [(8_000, 9_999), (6_000, 7_999)]);
+        assert_eq!(windows(99, 3), [(0, 99)]);
+        assert_eq!(windows(100, 3), [(1, 100), (0, 0)]);
+        assert_eq!(windows(2_099, 3), [(2_000, 2_099), (0, 1_999)]);
+        assert_eq!(windows(9_999, 2), [(9_900, 9_999), (7_900, 9_899)]);
     }
 }

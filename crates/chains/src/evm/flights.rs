@@ -6,17 +6,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::B256;
-use farebox_protocol::{PaymentId, Reason};
+use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use tokio::sync::watch;
 
-use super::check::ExactPayment;
-use super::payload::Authorization;
+use super::authorization::Authorization;
+use super::check::EvmPayment;
 use crate::facilitator::{FacilitatorError, SettleError, Settlement};
 
 /// The most payments that are being settled on one network at a time.
 const FLIGHTS_MAX: usize = 8_192;
 /// How many settlements are remembered, to answer repeats without asking the chain.
 const REMEMBERED_MAX: usize = 8_192;
+
+/// How many payments that were settled at nothing are remembered.
+const UNSPENT_MAX: usize = 65_536;
 
 /// The payments of one network that are being settled, and those that were.
 #[derive(Debug, Default)]
@@ -25,13 +28,18 @@ pub(crate) struct Flights(Mutex<Book>);
 #[derive(Debug, Default)]
 struct Book {
     flights: HashMap<PaymentId, Flight>,
-    settled: HashMap<PaymentId, (Authorization, Settlement)>,
+    settled: HashMap<PaymentId, (Terms, Settlement)>,
     order: VecDeque<PaymentId>,
+    /// Payments that were settled at nothing, until they end.
+    unspent: HashMap<PaymentId, (Terms, Timestamp)>,
 }
+
+/// What was signed and what is to be moved of it: a repeat is the same in both.
+type Terms = (Authorization, Amount);
 
 #[derive(Clone, Debug)]
 struct Flight {
-    payment: ExactPayment,
+    payment: EvmPayment,
     progress: watch::Receiver<Progress>,
 }
 
@@ -62,8 +70,10 @@ pub(crate) enum Join {
     Start(Pilot, watch::Receiver<Progress>),
     /// Listen.
     Follow(watch::Receiver<Progress>),
-    /// Another authorisation with the same nonce is on its way.
+    /// Another authorisation with the same nonce, or another amount, is on its way.
     Conflict,
+    /// It was settled at nothing.
+    Unspent,
     /// Come back later.
     Full,
 }
@@ -75,15 +85,18 @@ pub(crate) struct Pilot {
 }
 
 impl Flights {
-    pub(crate) fn join(&self, payment: &ExactPayment) -> Join {
+    pub(crate) fn join(&self, payment: &EvmPayment) -> Join {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((authorization, settlement)) = book.settled.get(&payment.id)
-            && *authorization == payment.authorization
+        if let Some((terms, settlement)) = book.settled.get(&payment.id)
+            && *terms == terms_of(payment)
         {
             return Join::Settled(settlement.clone());
         }
+        if book.unspent.contains_key(&payment.id) {
+            return Join::Unspent;
+        }
         if let Some(flight) = book.flights.get(&payment.id) {
-            let same = flight.payment.authorization == payment.authorization;
+            let same = terms_of(&flight.payment) == terms_of(payment);
             return if same { Join::Follow(flight.progress.clone()) } else { Join::Conflict };
         }
         if FLIGHTS_MAX <= book.flights.len() {
@@ -96,11 +109,11 @@ impl Flights {
     }
 
     /// The flight is over.
-    pub(crate) fn finish(&self, payment: &ExactPayment, pilot: &Pilot, outcome: Outcome) {
+    pub(crate) fn finish(&self, payment: &EvmPayment, pilot: &Pilot, outcome: Outcome) {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         book.flights.remove(&payment.id);
         if let Outcome::Settled(settlement) = &outcome {
-            let row = (payment.authorization, settlement.clone());
+            let row = (terms_of(payment), settlement.clone());
             if book.settled.insert(payment.id, row).is_none() {
                 book.order.push_back(payment.id);
             }
@@ -113,6 +126,54 @@ impl Flights {
         drop(book);
         pilot.progress.send_modify(|it| it.outcome = Some(outcome));
     }
+}
+
+/// What becomes of a settlement of nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nothing {
+    /// It is settled: nothing can be charged of this payment any more.
+    Settled,
+    /// Something was or is being charged.
+    Charged,
+}
+
+impl Flights {
+    /// Settles a payment at nothing, which sends nothing and uses no nonce, so that it must be
+    /// remembered as long as it could be charged.
+    pub(crate) fn settle_nothing(&self, payment: &EvmPayment, now: Timestamp) -> Nothing {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, terms) = (payment.id, terms_of(payment));
+        if book.flights.contains_key(&id) || book.settled.contains_key(&id) {
+            return Nothing::Charged;
+        }
+        if let Some((known, _)) = book.unspent.get(&id) {
+            return if *known == terms { Nothing::Settled } else { Nothing::Charged };
+        }
+        let ends = payment.authorization.ends();
+        if ends <= now {
+            return Nothing::Settled;
+        }
+        if UNSPENT_MAX <= book.unspent.len() {
+            book.unspent.retain(|_, (_, ends)| now < *ends);
+        }
+        if UNSPENT_MAX <= book.unspent.len() {
+            // What ends next is what is lost least by.
+            let next = book.unspent.iter().min_by_key(|(_, (_, ends))| *ends).map(|(id, _)| *id);
+            next.and_then(|it| book.unspent.remove(&it));
+        }
+        book.unspent.insert(id, (terms, ends));
+        Nothing::Settled
+    }
+
+    /// Whether a payment was settled at nothing.
+    pub(crate) fn is_unspent(&self, payment: &EvmPayment) -> bool {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.unspent.contains_key(&payment.id)
+    }
+}
+
+fn terms_of(payment: &EvmPayment) -> Terms {
+    (payment.authorization, payment.amount)
 }
 
 impl Pilot {

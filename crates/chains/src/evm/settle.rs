@@ -10,18 +10,22 @@ use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Reason, Timestamp};
 use tokio::sync::watch;
 
-use super::abi::{self, Proof};
+use super::approvals::NoApproval;
 use super::broadcast::{Departed, NotSent};
 use super::chain::Chain;
-use super::check::{self, ExactPayment, Refusal};
+use super::check::{self, EvmPayment, Refusal};
 use super::find::{Found, settlement_of};
-use super::flights::{Join, Outcome, Pilot, Progress};
+use super::flights::{Join, Nothing, Outcome, Pilot, Progress};
+use super::method::{ContractCall, Proof, Seen};
+use super::signers::Signer;
+use super::sponsoring::Sponsoring;
 use super::tracker::Fate;
 use super::transaction::Draft;
 use super::usage::Usage;
-use super::verify::{NoStanding, Standing, Trial, TrialKind, judge};
+use super::verify::{Fault, NoStanding, Ready, TrialKind, judge, unspent};
 use crate::facilitator::{FacilitatorError, Lookup, SettleError, Settlement};
 use crate::rpc::{Receipt, RpcError};
+use crate::scheme::Charging;
 
 /// No settlement takes more; an estimate above it is a token that does other things.
 const GAS_MAX: u64 = 5_000_000;
@@ -31,8 +35,16 @@ impl Chain {
     pub(crate) async fn settle(
         self: &Arc<Self>,
         request: &SettleRequest,
+        now: Timestamp,
     ) -> Result<Settlement, SettleError> {
-        let payment = self.read_signed(request).map_err(rejected)?;
+        let payment = self.read_untimed(request).map_err(rejected)?;
+        if payment.amount.is_zero() && payment.method.charging() == Charging::UpTo {
+            return self.settle_nothing(&payment, now).map_err(rejected);
+        }
+        let not_sent = |context: &str| {
+            let context = context.to_owned();
+            Err(SettleError::NotSent(FacilitatorError { context, source: None }))
+        };
         let progress = match self.flights.join(&payment) {
             Join::Settled(settlement) => return Ok(settlement),
             Join::Follow(progress) => progress,
@@ -41,32 +53,51 @@ impl Chain {
                 progress
             }
             Join::Conflict => {
-                let context = "another authorisation with the same nonce is being settled".into();
-                return Err(SettleError::NotSent(FacilitatorError { context, source: None }));
+                return not_sent("another settlement of the same nonce is under way");
             }
+            Join::Unspent => return Err(rejected(unspent(&payment))),
             Join::Full => {
-                let context = "too many payments are being settled on this network".into();
-                return Err(SettleError::NotSent(FacilitatorError { context, source: None }));
+                return not_sent("too many payments are being settled on this network");
             }
         };
         self.await_outcome(progress).await.into_result()
     }
 
+    /// A settlement of nothing (x402, scheme `upto`): nothing is sent and no nonce is used.
+    fn settle_nothing(&self, payment: &EvmPayment, now: Timestamp) -> Result<Settlement, Refusal> {
+        self.check_settler(payment)?;
+        match self.flights.settle_nothing(payment, now) {
+            Nothing::Settled => Ok(nothing_of(payment)),
+            Nothing::Charged => {
+                let message = "expected an unused authorisation, found one that is charged".into();
+                let reason = &payment.method.reasons().used;
+                Err(Refusal::of(payment.authorization.payer, reason, message))
+            }
+        }
+    }
+
     /// What became of a payment. Moves nothing.
     pub(crate) async fn look_up(&self, request: &SettleRequest) -> Result<Lookup, RpcError> {
-        let payment = match self.read_signed(request) {
+        let payment = match self.read_untimed(request) {
             Ok(payment) => payment,
             Err(refusal) if is_of_configuration(&refusal.reason) => return Ok(Lookup::CannotTell),
             Err(refusal) => return Ok(Lookup::Dead { reason: refusal.reason }),
         };
+        if self.flights.is_unspent(&payment) {
+            let nothing = payment.amount.is_zero().then(|| nothing_of(&payment));
+            let reason = payment.method.reasons().used.clone();
+            return Ok(nothing.map_or(Lookup::Dead { reason }, Lookup::Landed));
+        }
         let at = match self.usage(&payment, U256::ZERO).await? {
+            // Nothing can be settled at any time.
+            Usage::Unused { .. } if payment.amount.is_zero() => return Ok(Lookup::Open),
             Usage::Unused { at } => at,
             Usage::Used => {
                 return Ok(match self.find(&payment).await? {
                     Found::Paid(settlement) => Lookup::Landed(settlement),
                     Found::NotDeep(_) => Lookup::Open,
                     Found::Elsewhere(_) => {
-                        Lookup::Dead { reason: Reason::InvalidExactEvmNonceAlreadyUsed }
+                        Lookup::Dead { reason: payment.method.reasons().used.clone() }
                     }
                     Found::Nowhere => Lookup::CannotTell,
                 });
@@ -79,10 +110,9 @@ impl Chain {
     }
 
     /// The payment, if everything but its time is good: a late repeat asks what became of it.
-    fn read_signed(&self, request: &SettleRequest) -> Result<ExactPayment, Refusal> {
+    fn read_untimed(&self, request: &SettleRequest) -> Result<EvmPayment, Refusal> {
         let token = self.token(request.payment_requirements.value())?;
-        let payload = check::check_terms(token, request)?;
-        check::check_signature(token, &payload)
+        check::check_untimed(token, request).map(|it| self.with_own_sponsoring(it))
     }
 
     async fn await_outcome(&self, mut progress: watch::Receiver<Progress>) -> Outcome {
@@ -93,7 +123,7 @@ impl Chain {
         outcome.unwrap_or_else(|| Outcome::Unknown { transaction: progress.borrow().transaction })
     }
 
-    async fn fly(self: Arc<Self>, payment: ExactPayment, pilot: Pilot) {
+    async fn fly(self: Arc<Self>, payment: EvmPayment, pilot: Pilot) {
         let carried = self.stop.run_until_cancelled(self.carry_out(&payment, &pilot)).await;
         let transaction = pilot.transaction();
         let outcome = carried.unwrap_or(Outcome::Unknown { transaction });
@@ -101,22 +131,18 @@ impl Chain {
     }
 
     /// Sends the payment whatever the clock here says: only the chain's own time ends it.
-    async fn carry_out(&self, payment: &ExactPayment, pilot: &Pilot) -> Outcome {
-        let Some(signer) = self.signers.pick() else { return Outcome::not_sent(NotSent::NoSigner) };
-        let standing = match self.standing(payment, signer.address(), TrialKind::Estimate).await {
-            Ok(standing) => standing,
-            // So answers a node that is not up to date, too.
-            Err(NoStanding::Refused(refusal)) => {
-                return Outcome::not_sent(NotSent::OddToken(refusal.message));
-            }
-            Err(NoStanding::Rpc(error)) => return Outcome::not_sent(error),
-        };
-        if standing.used {
-            return self.follow_use(payment, None).await;
+    async fn carry_out(&self, payment: &EvmPayment, pilot: &Pilot) -> Outcome {
+        if let Err(refusal) = self.check_settler(payment) {
+            return self.refuse(payment, refusal).await;
         }
-        let gas = match gas_limit(payment, &standing) {
-            Ok(gas) => gas,
-            Err(refusal) => return self.refuse(payment, refusal).await,
+        let signer = match payment.authorization.settler {
+            Some(settler) => self.signers.of(settler),
+            None => self.signers.pick(),
+        };
+        let Some(signer) = signer else { return Outcome::not_sent(NotSent::NoSigner) };
+        let (call, gas) = match self.make_ready(payment, signer).await {
+            Ok(ready) => ready,
+            Err(outcome) => return outcome,
         };
         let fees = match self.fees.current().await {
             Ok(fees) => fees,
@@ -124,20 +150,80 @@ impl Chain {
         };
         let draft = Draft {
             chain_id: self.chain_id(),
-            to: payment.token.address().alloy(),
-            input: abi::transfer_with_authorization(payment),
+            to: call.to,
+            input: call.input.clone(),
             gas,
+            value: U256::ZERO,
         };
         let announce = |transaction| pilot.sent(transaction);
         match self.depart(signer, draft, fees, &announce).await {
-            Ok(departed) => self.await_fate(payment, departed).await,
+            Ok(departed) => self.await_fate(payment, &call, departed).await,
             Err(error) => Outcome::not_sent(error),
         }
     }
 
+    /// The call that settles the payment and the gas that is bought for it; where only the allowance is
+    /// missing and the payer sent an approval, after that.
+    async fn make_ready(
+        &self,
+        payment: &EvmPayment,
+        signer: &Arc<Signer>,
+    ) -> Result<(ContractCall, u64), Outcome> {
+        let fault = match self.stand(payment, signer).await? {
+            Ok(ready) => return self.buy_gas(payment, ready).await,
+            Err(fault) => fault,
+        };
+        let refusal = match (fault, &payment.sponsoring) {
+            (Fault::Allowance(_), Some(Sponsoring::Approval(approval))) => {
+                match self.carry_out_approval(payment, approval, signer).await {
+                    Ok(()) => match self.stand(payment, signer).await? {
+                        Ok(ready) => return self.buy_gas(payment, ready).await,
+                        Err(Fault::Refused(refusal) | Fault::Allowance(refusal)) => refusal,
+                    },
+                    Err(NoApproval::Refused(refusal)) => refusal,
+                    Err(NoApproval::NotSent(error)) => return Err(Outcome::not_sent(error)),
+                }
+            }
+            (Fault::Refused(refusal) | Fault::Allowance(refusal), _) => refusal,
+        };
+        Err(self.refuse(payment, refusal).await)
+    }
+
+    /// How the payment stands, unless it was used.
+    async fn stand(
+        &self,
+        payment: &EvmPayment,
+        signer: &Arc<Signer>,
+    ) -> Result<Result<Ready, Fault>, Outcome> {
+        match self.standing(payment, signer.address(), TrialKind::Estimate).await {
+            Ok(standing) if standing.used => Err(self.follow_use(payment, None).await),
+            Ok(standing) => Ok(judge(payment, standing)),
+            // So answers a node that is not up to date, too.
+            Err(NoStanding::Refused(refusal)) => {
+                Err(Outcome::not_sent(NotSent::OddToken(refusal.message)))
+            }
+            Err(NoStanding::Rpc(error)) => Err(Outcome::not_sent(error)),
+        }
+    }
+
+    /// What is paid for at most: the estimate and a quarter.
+    async fn buy_gas(
+        &self,
+        payment: &EvmPayment,
+        ready: Ready,
+    ) -> Result<(ContractCall, u64), Outcome> {
+        if let Some(gas) = ready.gas.filter(|it| *it <= GAS_MAX) {
+            return Ok((ready.call, gas.saturating_add(gas / 4)));
+        }
+        let message = format!("expected a transfer of at most {GAS_MAX} gas, found a dearer one");
+        let reason = &payment.method.reasons().simulation;
+        let refusal = Refusal::of(payment.authorization.payer, reason, message);
+        Err(self.refuse(payment, refusal).await)
+    }
+
     /// Before anything was sent: a refusal, unless the chain's time is what stands in the way and
     /// has not run out.
-    async fn refuse(&self, payment: &ExactPayment, refusal: Refusal) -> Outcome {
+    async fn refuse(&self, payment: &EvmPayment, refusal: Refusal) -> Outcome {
         let at = match self.usage(payment, U256::ZERO).await {
             Ok(Usage::Unused { at }) => at,
             Ok(Usage::Used) => return self.follow_use(payment, None).await,
@@ -146,17 +232,22 @@ impl Chain {
         if let Some(refusal) = expired(payment, at) {
             return refused(refusal);
         }
-        let reverts = refusal.reason == Reason::InvalidExactEvmTransactionSimulationFailed;
-        if reverts && check::check_window(&payment.authorization, at).is_err() {
+        let reverts = refusal.reason == payment.method.reasons().simulation;
+        if reverts && check::check_window(payment.method, &payment.authorization, at).is_err() {
             return Outcome::not_sent(NotSent::Untimely(refusal.message));
         }
         refused(refusal)
     }
 
-    async fn await_fate(&self, payment: &ExactPayment, departed: Departed) -> Outcome {
+    async fn await_fate(
+        &self,
+        payment: &EvmPayment,
+        call: &ContractCall,
+        departed: Departed,
+    ) -> Outcome {
         let transaction = departed.transaction;
         match departed.fate.await {
-            Ok(Fate::Mined(receipt)) if is_payment(&receipt, payment) => {
+            Ok(Fate::Mined(receipt)) if is_payment(&receipt, call, payment) => {
                 Outcome::Settled(settlement_of(payment, &receipt))
             }
             // Somebody may have been faster with the same authorisation: that counts as settled.
@@ -174,7 +265,7 @@ impl Chain {
     /// a token that carried out the call and moved nothing.
     async fn reconcile(
         &self,
-        payment: &ExactPayment,
+        payment: &EvmPayment,
         ours: B256,
         receipt: Option<&Receipt>,
     ) -> Outcome {
@@ -188,24 +279,25 @@ impl Chain {
             }
         };
         if receipt.is_some_and(Receipt::succeeded) {
-            return without_events(ours);
+            return without_events(payment, ours);
         }
         expired(payment, at).map_or(Outcome::Unknown { transaction: Some(ours) }, refused)
     }
 
     /// Where a used authorisation went.
-    async fn follow_use(&self, payment: &ExactPayment, ours: Option<B256>) -> Outcome {
+    async fn follow_use(&self, payment: &EvmPayment, ours: Option<B256>) -> Outcome {
         match self.find(payment).await {
             Ok(Found::Paid(settlement)) => Outcome::Settled(settlement),
             Ok(Found::NotDeep(transaction)) => Outcome::Unknown { transaction: Some(transaction) },
-            Ok(Found::Elsewhere(transaction)) if Some(transaction) == ours => {
-                without_events(transaction)
+            Ok(Found::Elsewhere(Some(transaction))) if Some(transaction) == ours => {
+                without_events(payment, transaction)
             }
             Ok(Found::Elsewhere(transaction)) => Outcome::Rejected {
-                reason: Reason::InvalidExactEvmNonceAlreadyUsed,
+                reason: payment.method.reasons().used.clone(),
                 message: format!(
-                    "expected an unused nonce, found it used or cancelled by {transaction}, which \
-                     did not make this payment"
+                    "expected an unused nonce, found it used or cancelled by {}, which did not make \
+                     this payment",
+                    transaction.map_or_else(|| "a transaction".to_owned(), |it| it.to_string())
                 ),
             },
             Ok(Found::Nowhere) => Outcome::Unknown { transaction: ours },
@@ -218,16 +310,14 @@ impl Chain {
 }
 
 /// Why a payment unused in a block of this time never will be made; `None` if it still can be.
-fn expired(payment: &ExactPayment, at: Timestamp) -> Option<Refusal> {
+fn expired(payment: &EvmPayment, at: Timestamp) -> Option<Refusal> {
     let it = &payment.authorization;
     if at < it.ends() {
         return None;
     }
-    let found = it.valid_before;
-    let message =
-        format!("expected validBefore after the chain's time {}, found {found}", at.seconds());
-    let reason = Reason::InvalidExactEvmPayloadAuthorizationValidBefore;
-    Some(check::refusal_of(it.from, reason, message))
+    let (found, at) = (it.limit.seconds(), at.seconds());
+    let message = format!("expected an end of validity after the chain's time {at}, found {found}");
+    Some(Refusal::of(it.payer, &payment.method.reasons().late, message))
 }
 
 /// Whether a payment is refused for what is configured now, which says nothing of what became of it
@@ -236,41 +326,34 @@ fn is_of_configuration(reason: &Reason) -> bool {
     [
         Reason::InvalidNetwork,
         Reason::InvalidPaymentRequirements,
+        Reason::UnsupportedScheme,
         Reason::InvalidExactEvmTokenNameMismatch,
         Reason::InvalidExactEvmTokenVersionMismatch,
     ]
     .contains(reason)
 }
 
-fn is_payment(receipt: &Receipt, payment: &ExactPayment) -> bool {
-    receipt.succeeded() && abi::proof_of(&receipt.logs, payment) == Proof::Paid
+fn is_payment(receipt: &Receipt, call: &ContractCall, payment: &EvmPayment) -> bool {
+    let seen = Seen { call, logs: &receipt.logs };
+    receipt.succeeded() && payment.method.proof(payment, seen) == Proof::Paid
+}
+
+/// A settlement that moved nothing.
+fn nothing_of(payment: &EvmPayment) -> Settlement {
+    Settlement {
+        transaction: String::new(),
+        network: payment.token.network().clone(),
+        payer: payment.payer().to_string(),
+        amount: payment.amount,
+    }
 }
 
 /// Carried out, and no money moved (attack A20).
-fn without_events(transaction: B256) -> Outcome {
+fn without_events(payment: &EvmPayment, transaction: B256) -> Outcome {
     Outcome::Rejected {
-        reason: Reason::InvalidExactEvmTransactionFailed,
-        message: format!(
-            "expected the payment's Transfer and AuthorizationUsed in {transaction}, found none"
-        ),
+        reason: payment.method.reasons().failed.clone(),
+        message: format!("expected the payment's Transfer in {transaction}, found none"),
     }
-}
-
-/// What is paid for at most: the estimate and a quarter.
-fn gas_limit(payment: &ExactPayment, standing: &Standing) -> Result<u64, Refusal> {
-    if let Some(refusal) = judge(payment, standing) {
-        return Err(refusal);
-    }
-    let estimate = match standing.trial {
-        Trial::Runs { gas: Some(gas) } if gas <= GAS_MAX => gas,
-        Trial::Runs { .. } | Trial::Reverts { .. } => {
-            let message =
-                format!("expected a transfer of at most {GAS_MAX} gas, found a dearer one");
-            let reason = Reason::InvalidExactEvmTransactionSimulationFailed;
-            return Err(check::refusal_of(payment.authorization.from, reason, message));
-        }
-    };
-    Ok(estimate.saturating_add(estimate / 4))
 }
 
 fn refused(refusal: Refusal) -> Outcome {

@@ -1,4 +1,4 @@
-//! secp256k1 signatures as EIP-3009 tokens take them: 65 bytes, low `s`, `v` of 27 or 28.
+//! secp256k1 signatures as tokens and Permit2 take them: 65 bytes, low `s`, `v` of 27 or 28.
 //!
 //! Whatever the token would refuse is refused here, before any gas is spent: the malleable twin of
 //! a signature, the compact 64-byte form of EIP-2098, and the bare recovery ids 0 and 1.
@@ -61,7 +61,8 @@ impl Signature {
         Self::from_bytes(fixed)
     }
 
-    fn from_bytes(bytes: [u8; 65]) -> Result<Self, BadSignature> {
+    /// `r ‖ s ‖ v`.
+    pub(crate) fn from_bytes(bytes: [u8; 65]) -> Result<Self, BadSignature> {
         let (rs, v) = bytes.split_at(64);
         let v = v.first().copied().unwrap_or_default();
         if v != 27 && v != 28 {
@@ -84,6 +85,13 @@ impl Signature {
             .recover_ecdsa(Message::from_digest(digest.0), &signature)
             .map_err(|_| BadSignature::Unrecoverable)?;
         Ok(address_of(&key))
+    }
+
+    /// Its 65 bytes.
+    pub(crate) fn to_bytes(self) -> [u8; 65] {
+        let mut bytes = [self.v; 65];
+        bytes.split_at_mut(64).0.copy_from_slice(&self.rs);
+        bytes
     }
 
     pub(crate) fn r(&self) -> B256 {

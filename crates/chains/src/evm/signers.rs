@@ -54,6 +54,11 @@ impl Signers {
         in_turn.min_by_key(|it| it.nonces.in_flight())
     }
 
+    /// The one of this address.
+    pub(crate) fn of(&self, address: Address) -> Option<&Arc<Signer>> {
+        self.all.iter().find(|it| it.address() == address)
+    }
+
     pub(crate) fn all(&self) -> &[Arc<Signer>] {
         &self.all
     }

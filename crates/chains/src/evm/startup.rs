@@ -2,13 +2,18 @@
 
 use alloy_primitives::{B256, Bytes};
 use farebox_protocol::Network;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::abi;
 use super::address::EvmAddress;
 use super::chain::Chain;
+use super::deployed::has_code;
+use super::exact::authorization_state;
+use super::method::METHODS;
 use super::token::EvmToken;
+use super::verify;
 use crate::rpc::{Answer, Call, RpcClient, RpcError, quantity, words};
+use crate::scheme::TransferMethod;
 
 /// Something that would take no payments, or lose them.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,6 +46,16 @@ pub enum Problem {
         network: Network,
         /// The address.
         token: EvmAddress,
+    },
+    /// A scheme that is offered on a network needs a contract that is not there.
+    #[error("{network}: `{scheme}` cannot be settled: there is no contract {contract}")]
+    NotDeployed {
+        /// Where.
+        network: Network,
+        /// What a configuration calls it.
+        scheme: &'static str,
+        /// The contract's name and address.
+        contract: String,
     },
     /// The token has no EIP-3009, or does not say its EIP-712 domain.
     #[error(
@@ -107,7 +122,32 @@ impl Chain {
                 problems.push(problem);
             }
         }
+        for method in METHODS.iter().filter(|it| self.offers(it.word())) {
+            match self.missing_contract(*method).await {
+                Ok(None) => {}
+                Ok(Some(contract)) => {
+                    let (network, scheme) = (self.network().clone(), method.word());
+                    problems.push(Problem::NotDeployed { network, scheme, contract });
+                }
+                Err(error) => problems.push(self.unreachable(&error)),
+            }
+        }
         problems
+    }
+
+    /// Whether the configuration promises this scheme here.
+    fn offers(&self, word: &str) -> bool {
+        self.config().offers.iter().any(|it| it.word() == word)
+    }
+
+    /// Whether the tokens are to be paid with by EIP-3009.
+    fn needs_eip3009(&self) -> bool {
+        self.config().offers.iter().any(|it| it.method() == TransferMethod::Eip3009)
+    }
+
+    fn unreachable(&self, error: &RpcError) -> Problem {
+        let (network, hosts) = (self.network().clone(), self.rpc().hosts());
+        Problem::Unreachable { network, hosts, why: error.to_string() }
     }
 
     async fn check_token(&self, token: &EvmToken) -> Result<(), Problem> {
@@ -119,18 +159,16 @@ impl Chain {
         let calls = [
             Call::new("eth_getCode", json!([address.alloy(), "latest"])),
             ask(abi::bare(abi::DOMAIN_SEPARATOR)),
-            ask(abi::authorization_state(address.alloy(), B256::ZERO)),
+            verify::ask(&authorization_state(address.alloy(), address.alloy(), B256::ZERO)),
             ask(abi::bare(abi::NAME)),
             ask(abi::bare(abi::VERSION)),
         ];
-        let answers = self.rpc().batch(&calls).await.map_err(|error| Problem::Unreachable {
-            network: network.clone(),
-            hosts: self.rpc().hosts(),
-            why: error.to_string(),
-        })?;
-        let code = answers.first().and_then(|it| it.as_ref().ok()).and_then(Value::as_str);
-        if code.is_none_or(|it| it.len() <= 2) {
+        let answers = self.rpc().batch(&calls).await.map_err(|error| self.unreachable(&error))?;
+        if !has_code(answers.first().and_then(|it| it.as_ref().ok())) {
             return Err(Problem::NoContract { network, token: address });
+        }
+        if !self.needs_eip3009() {
+            return Ok(());
         }
         let says = |index: usize| words_of(answers.get(index));
         let Some(separator) = says(1).first().copied() else {

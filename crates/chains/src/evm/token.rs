@@ -1,4 +1,4 @@
-//! An EIP-3009 token and its EIP-712 domain, whose separator is computed once.
+//! A token and its EIP-712 domain, whose separator is computed once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use alloy_primitives::{B256, U256, keccak256};
 use farebox_protocol::Network;
 
 use super::address::EvmAddress;
+use super::eip712;
 use crate::config::TokenConfig;
 
 /// `EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)`.
 const DOMAIN_TYPE: &[u8] =
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
-/// A token that `exact` moves by EIP-3009, ready to check signatures against. Cheap to clone.
+/// A token that payments are made in, ready to check signatures against. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EvmToken {
     network: Network,
@@ -64,18 +65,13 @@ impl fmt::Debug for EvmToken {
 
 /// EIP-712 `hashStruct(eip712Domain)`.
 fn domain_separator(chain_id: u64, token: &TokenConfig) -> B256 {
-    let mut bytes = [0; 5 * 32];
-    let words = [
+    eip712::hash_words(&[
         keccak256(DOMAIN_TYPE),
         keccak256(token.name.as_bytes()),
         keccak256(token.version.as_bytes()),
-        B256::from(U256::from(chain_id)),
-        token.address.alloy().into_word(),
-    ];
-    for (place, word) in bytes.chunks_exact_mut(32).zip(words) {
-        place.copy_from_slice(word.as_slice());
-    }
-    keccak256(bytes)
+        eip712::number(U256::from(chain_id)),
+        eip712::account(token.address.alloy()),
+    ])
 }
 
 #[cfg(test)]

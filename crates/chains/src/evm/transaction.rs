@@ -20,19 +20,22 @@ pub(crate) struct SignedTransaction {
     pub(crate) body: TxEip1559,
 }
 
-/// A call of a contract, or nothing at all.
+/// A call of a contract, a transfer of ether, or nothing at all.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) chain_id: u64,
     pub(crate) to: Address,
     pub(crate) input: Bytes,
     pub(crate) gas: u64,
+    /// In wei.
+    pub(crate) value: U256,
 }
 
 impl Draft {
     /// A transfer of nothing to oneself: it only uses up a nonce.
     pub(crate) fn filler(chain_id: u64, account: Address) -> Self {
-        Self { chain_id, to: account, input: Bytes::new(), gas: PLAIN_TRANSFER_GAS }
+        let (input, gas) = (Bytes::new(), PLAIN_TRANSFER_GAS);
+        Self { chain_id, to: account, input, gas, value: U256::ZERO }
     }
 
     pub(crate) fn sign(self, signer: &Arc<Signer>, nonce: u64, fees: Fees) -> SignedTransaction {
@@ -43,7 +46,7 @@ impl Draft {
             max_fee_per_gas: fees.max,
             max_priority_fee_per_gas: fees.tip,
             to: TxKind::Call(self.to),
-            value: U256::ZERO,
+            value: self.value,
             access_list: alloy_eips::eip2930::AccessList::default(),
             input: self.input,
         };
@@ -67,6 +70,7 @@ impl SignedTransaction {
             to: self.body.to.to().copied()?,
             input: self.body.input.clone(),
             gas: self.body.gas_limit,
+            value: self.body.value,
         };
         Some(self.replaced_by(same, fees))
     }

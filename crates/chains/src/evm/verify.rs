@@ -1,15 +1,19 @@
-//! What a chain says of a payment that is good by itself: nonce, balance, simulation.
+//! What a chain says of a payment that is good by itself: nonce, balance, allowance, simulation.
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, U256};
 use farebox_protocol::wire::VerifyRequest;
 use farebox_protocol::{Amount, Reason, Timestamp};
 use serde_json::{Value, json};
 
 use super::abi;
+use super::address::EvmAddress;
 use super::chain::Chain;
-use super::check::{self, ExactPayment, Refusal, refusal_of};
+use super::check::{self, EvmPayment, Refusal};
+use super::method::ContractCall;
+use super::permit2::revert_name;
+use super::sponsoring::Sponsoring;
 use crate::facilitator::Verification;
-use crate::rpc::{Answer, Call, NodeError, RpcError, one_word, quantity, word};
+use crate::rpc::{Answer, Call, NodeError, RpcError, garbage, one_word, quantity, word};
 
 /// What a chain says, as of its latest block.
 #[derive(Debug)]
@@ -18,12 +22,13 @@ pub(crate) struct Standing {
     pub(crate) used: bool,
     /// What the payer holds.
     pub(crate) balance: U256,
-    /// What the transfer would do: the gas that it takes where that was asked for, or why it would
-    /// revert.
-    pub(crate) trial: Trial,
+    /// What the payer lets the method spend, where it must.
+    pub(crate) allowance: Option<U256>,
+    /// The calls that could settle it, in the method's order, and what each would do.
+    pub(crate) trials: Vec<(ContractCall, Trial)>,
 }
 
-/// What the transfer would do now.
+/// What a call would do now.
 #[derive(Debug)]
 pub(crate) enum Trial {
     /// It would run.
@@ -33,18 +38,35 @@ pub(crate) enum Trial {
     },
     /// It would revert.
     Reverts {
-        /// The token's own words.
+        /// The contract's own words.
         why: String,
     },
 }
 
-/// How the transfer is tried.
+/// How calls are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrialKind {
     /// `eth_call`.
     Simulate,
     /// `eth_estimateGas`: simulates too.
     Estimate,
+}
+
+/// A call that would settle a payment.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) call: ContractCall,
+    /// What it takes, where that was asked for.
+    pub(crate) gas: Option<u64>,
+}
+
+/// Why a payment cannot be settled as it stands.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It is not good.
+    Refused(Refusal),
+    /// The method may not spend the token yet; nothing else is known to be wrong.
+    Allowance(Refusal),
 }
 
 /// A chain could not say how a payment stands, or says that this is none.
@@ -64,122 +86,190 @@ impl Chain {
         now: Timestamp,
     ) -> Result<Verification, RpcError> {
         let token = self.token(request.payment_requirements.value());
-        let payment = match token.and_then(|it| check::check_exact(it, request, now)) {
+        let payment = token.and_then(|it| check::check_payment(it, request, now));
+        let payment = payment.and_then(|it| self.check_own(it));
+        let payment = match payment {
             Ok(payment) => payment,
             Err(refusal) => return Ok(invalid(refusal)),
         };
-        let from = self.signers.simulated();
-        match self.standing(&payment, from, TrialKind::Simulate).await {
-            Ok(standing) => Ok(match judge(&payment, &standing) {
-                Some(refusal) => invalid(refusal),
-                None => Verification::Valid {
-                    payer: payment.payer().to_string(),
-                    balance: Some(amount(standing.balance)),
-                },
+        match self.verify_on_chain(&payment).await {
+            Ok(balance) => Ok(Verification::Valid {
+                payer: payment.payer().to_string(),
+                balance: Some(amount(balance)),
             }),
             Err(NoStanding::Refused(refusal)) => Ok(invalid(refusal)),
             Err(NoStanding::Rpc(error)) => Err(error),
         }
     }
 
+    /// What depends on who we are and what we saw before: the facilitator that is named, what was
+    /// settled at nothing, and what is sponsored here.
+    fn check_own(&self, payment: EvmPayment) -> Result<EvmPayment, Refusal> {
+        self.check_settler(&payment)?;
+        if self.flights.is_unspent(&payment) {
+            return Err(unspent(&payment));
+        }
+        Ok(self.with_own_sponsoring(payment))
+    }
+
+    /// The authorisation names one of our signers, or nobody.
+    pub(crate) fn check_settler(&self, payment: &EvmPayment) -> Result<(), Refusal> {
+        let Some(settler) = payment.authorization.settler else { return Ok(()) };
+        if self.signers.of(settler).is_some() {
+            return Ok(());
+        }
+        let found = EvmAddress::from(settler);
+        let message = format!("expected the facilitator to be one of ours, found {found}");
+        let reason = &payment.method.reasons().facilitator;
+        Err(Refusal::of(payment.authorization.payer, reason, message))
+    }
+
+    /// The payment without what is not sponsored here.
+    pub(crate) fn with_own_sponsoring(&self, mut payment: EvmPayment) -> EvmPayment {
+        payment.sponsoring = payment.sponsoring.filter(|it| self.sponsors(it));
+        payment
+    }
+
+    async fn verify_on_chain(&self, payment: &EvmPayment) -> Result<U256, NoStanding> {
+        if let Some(missing) = self.missing_contract(payment.method).await? {
+            let message = format!("expected a contract {missing} on {}", self.network());
+            let reason = &payment.method.reasons().no_contract;
+            let refusal = Refusal::of(payment.authorization.payer, reason, message);
+            return Err(NoStanding::Refused(refusal));
+        }
+        let from = payment.authorization.settler.unwrap_or_else(|| self.signers.simulated());
+        let standing = self.standing(payment, from, TrialKind::Simulate).await?;
+        let balance = standing.balance;
+        match (judge(payment, standing), &payment.sponsoring) {
+            (Ok(_), _) => Ok(balance),
+            (Err(Fault::Allowance(_)), Some(Sponsoring::Approval(approval))) => {
+                self.check_approval(payment, approval).await.map(|_| balance)
+            }
+            (Err(Fault::Refused(refusal) | Fault::Allowance(refusal)), _) => {
+                Err(NoStanding::Refused(refusal))
+            }
+        }
+    }
+
     /// What the payer holds, as of the latest block.
-    pub(crate) async fn balance(&self, payment: &ExactPayment) -> Result<Amount, RpcError> {
-        let call = abi::balance_of(payment.authorization.from);
-        let call = call_of(payment, call, None, "eth_call");
+    pub(crate) async fn balance(&self, payment: &EvmPayment) -> Result<Amount, RpcError> {
+        let it = &payment.authorization;
+        let call = ask(&abi::balance_of(it.token, it.payer));
         let balance = self.rpc().call(call.method, call.params).await?;
         Ok(amount(U256::from_be_bytes(one_word(&balance)?.0)))
     }
 
-    /// Nonce, balance and trial in one batch.
+    /// Nonce, balance, allowance and trials in one batch.
     pub(crate) async fn standing(
         &self,
-        payment: &ExactPayment,
+        payment: &EvmPayment,
         from: Address,
         kind: TrialKind,
     ) -> Result<Standing, NoStanding> {
         let it = &payment.authorization;
-        let transfer = abi::transfer_with_authorization(payment);
-        let trial = match kind {
-            TrialKind::Simulate => call_of(payment, transfer, Some(from), "eth_call"),
-            TrialKind::Estimate => call_of(payment, transfer, Some(from), "eth_estimateGas"),
+        let allowance = payment.method.allowance_query(it);
+        let ways = payment.method.settle_calls(payment);
+        let mut calls =
+            vec![ask(&payment.method.use_query(it)), ask(&abi::balance_of(it.token, it.payer))];
+        calls.extend(allowance.iter().map(ask));
+        calls.extend(ways.iter().map(|way| attempt(way, from, kind)));
+        let mut answers = self.rpc().batch(&calls).await?.into_iter();
+        let mut next = || answers.next().ok_or(RpcError::NoEndpoint);
+        let used = read_used(payment, next()?)?;
+        let balance = read_word(next()?)?;
+        let allowance = match allowance {
+            Some(_) => Some(read_word(next()?)?),
+            None => None,
         };
-        let state = abi::authorization_state(it.from, it.nonce);
-        let calls = [
-            call_of(payment, state, None, "eth_call"),
-            call_of(payment, abi::balance_of(it.from), None, "eth_call"),
-            trial,
-        ];
-        let answers: [Answer; 3] = match self.rpc().batch(&calls).await?.try_into() {
-            Ok(answers) => answers,
-            Err(_) => return Err(RpcError::NoEndpoint.into()),
-        };
-        let [state, balance, trial] = answers;
-        let used = read_used(payment, state)?;
-        let balance = balance.map_err(|error| RpcError::Node { method: "eth_call", error })?;
-        let balance = U256::from_be_bytes(one_word(&balance)?.0);
-        Ok(Standing { used, balance, trial: read_trial(trial, kind)? })
+        let mut trials = Vec::with_capacity(ways.len());
+        for way in ways {
+            trials.push((way, read_trial(next()?, kind)?));
+        }
+        Ok(Standing { used, balance, allowance, trials })
     }
 }
 
-fn call_of(
-    payment: &ExactPayment,
-    data: Bytes,
-    from: Option<Address>,
-    method: &'static str,
-) -> Call {
-    let to = payment.token.address().alloy();
-    let call = match from {
-        Some(from) => json!({"from": from, "to": to, "data": data}),
-        None => json!({"to": to, "data": data}),
+/// A read of the latest state.
+pub(crate) fn ask(call: &ContractCall) -> Call {
+    Call::new("eth_call", json!([{"to": call.to, "data": call.input}, "latest"]))
+}
+
+/// A call as if it were sent by `from`.
+pub(crate) fn attempt(call: &ContractCall, from: Address, kind: TrialKind) -> Call {
+    let method = match kind {
+        TrialKind::Simulate => "eth_call",
+        TrialKind::Estimate => "eth_estimateGas",
     };
-    Call::new(method, json!([call, "latest"]))
+    Call::new(method, json!([{"from": from, "to": call.to, "data": call.input}, "latest"]))
 }
 
-/// Why a payment that stands so is not good, by the specified order; `None`: it is.
-pub(crate) fn judge(payment: &ExactPayment, standing: &Standing) -> Option<Refusal> {
-    let payer = payment.authorization.from;
+/// The first call that would settle a payment that stands so, or why there is none, by the specified
+/// order.
+pub(crate) fn judge(payment: &EvmPayment, standing: Standing) -> Result<Ready, Fault> {
+    let (payer, reasons) = (payment.authorization.payer, payment.method.reasons());
+    let refused = |reason, message| Err(Fault::Refused(Refusal::of(payer, reason, message)));
     if standing.used {
+        let nonce = payment.authorization.nonce;
+        return refused(&reasons.used, format!("expected an unused nonce, found {nonce} used"));
+    }
+    let needed = payment.amount;
+    if standing.balance < U256::from(needed.units()) {
+        let found = standing.balance;
+        let message = format!("expected a balance of at least {needed}, found {found}");
+        return refused(&reasons.balance, message);
+    }
+    let mut reverted = String::from("no call is known");
+    for (call, trial) in standing.trials {
+        match trial {
+            Trial::Runs { gas } => return Ok(Ready { call, gas }),
+            Trial::Reverts { why } => reverted = why,
+        }
+    }
+    if let Some(found) = standing.allowance.filter(|it| *it < U256::from(needed.units())) {
         let message =
-            format!("expected an unused nonce, found {} used", payment.authorization.nonce);
-        return Some(refusal_of(payer, Reason::InvalidExactEvmNonceAlreadyUsed, message));
+            format!("expected an allowance for Permit2 of at least {needed}, found {found}");
+        let reason = &Reason::Permit2AllowanceRequired;
+        return Err(Fault::Allowance(Refusal::of(payer, reason, message)));
     }
-    let value = payment.authorization.value;
-    if standing.balance < U256::from(value.units()) {
-        let message = format!("expected a balance of at least {value}, found {}", standing.balance);
-        return Some(refusal_of(payer, Reason::InvalidExactEvmInsufficientBalance, message));
-    }
-    if let Trial::Reverts { why } = &standing.trial {
-        let message = format!("expected the transfer to run, found that it reverts: {why}");
-        return Some(refusal_of(
-            payer,
-            Reason::InvalidExactEvmTransactionSimulationFailed,
-            message,
-        ));
-    }
-    None
+    let message = format!("expected the transfer to run, found that it reverts: {reverted}");
+    refused(&reasons.simulation, message)
 }
 
-fn read_used(payment: &ExactPayment, answer: Answer) -> Result<bool, NoStanding> {
-    let payer = payment.authorization.from;
-    let token = payment.token.address();
+/// A payment that was settled at nothing: nothing of it can be charged any more.
+pub(crate) fn unspent(payment: &EvmPayment) -> Refusal {
+    let message = "expected an unused authorisation, found one that was settled at nothing".into();
+    Refusal::of(payment.authorization.payer, &payment.method.reasons().used, message)
+}
+
+fn read_used(payment: &EvmPayment, answer: Answer) -> Result<bool, NoStanding> {
+    let it = &payment.authorization;
+    let reasons = payment.method.reasons();
+    let keeper = EvmAddress::from(payment.method.nonce_keeper(it.token));
     let state = match answer {
         Ok(value) => word(&value)?,
         Err(error) if is_revert(&error) => {
-            let message = format!("expected {token} to have EIP-3009, found {}", revert_of(&error));
-            let reason = Reason::InvalidExactEvmEip3009NotSupported;
-            return Err(NoStanding::Refused(refusal_of(payer, reason, message)));
+            let found = revert_of(&error);
+            let message = format!("expected {keeper} to tell of its nonces, found {found}");
+            let refusal = Refusal::of(it.payer, &reasons.not_supported, message);
+            return Err(NoStanding::Refused(refusal));
         }
         Err(error) => return Err(RpcError::Node { method: "eth_call", error }.into()),
     };
     let Some(state) = state else {
-        let message = format!("expected a contract at {token}, found none");
-        let refusal = refusal_of(payer, Reason::AssetNotDeployedContract, message);
-        return Err(NoStanding::Refused(refusal));
+        let message = format!("expected a contract at {keeper}, found none");
+        return Err(NoStanding::Refused(Refusal::of(it.payer, &reasons.no_contract, message)));
     };
-    Ok(state != B256::ZERO)
+    let odd = || garbage("something that says nothing of a nonce");
+    payment.method.is_used(it, state).ok_or_else(|| odd().into())
 }
 
-fn read_trial(answer: Answer, kind: TrialKind) -> Result<Trial, RpcError> {
+/// A number that the token says.
+fn read_word(answer: Answer) -> Result<U256, RpcError> {
+    let value = answer.map_err(|error| RpcError::Node { method: "eth_call", error })?;
+    Ok(U256::from_be_bytes(one_word(&value)?.0))
+}
+
+pub(crate) fn read_trial(answer: Answer, kind: TrialKind) -> Result<Trial, RpcError> {
     match (answer, kind) {
         (Ok(_), TrialKind::Simulate) => Ok(Trial::Runs { gas: None }),
         (Ok(value), TrialKind::Estimate) => Ok(Trial::Runs { gas: Some(quantity(&value)?) }),
@@ -204,7 +294,10 @@ fn revert_of(error: &NodeError) -> String {
     let data = error.data.as_ref();
     let data = data.and_then(|it| it.as_str().or_else(|| it.get("data").and_then(Value::as_str)));
     let bytes = data.and_then(|it| hex::decode(it.strip_prefix("0x").unwrap_or(it)).ok());
-    let text = bytes.and_then(|it| abi::revert_text(&it));
+    let text = bytes.and_then(|it| {
+        let named = || revert_name(&it).map(str::to_owned);
+        abi::revert_text(&it).or_else(named)
+    });
     text.unwrap_or_else(|| error.shown())
 }
 
@@ -216,4 +309,33 @@ fn amount(balance: U256) -> Amount {
 pub(crate) fn invalid(refusal: Refusal) -> Verification {
     let Refusal { reason, message, payer } = refusal;
     Verification::Invalid { reason, message, payer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evm::check::tests::payment;
+
+    #[test]
+    fn the_cheapest_call_that_runs_is_taken() {
+        let payment = payment();
+        let call = |byte| ContractCall { to: Address::repeat_byte(byte), input: [].into() };
+        let runs = |gas| Trial::Runs { gas: Some(gas) };
+        let reverts = || Trial::Reverts { why: "TRANSFER_FROM_FAILED".to_owned() };
+        let with = |allowance: Option<u64>, trials| Standing {
+            used: false,
+            balance: U256::MAX,
+            allowance: allowance.map(U256::from),
+            trials,
+        };
+        let both = vec![(call(1), runs(7)), (call(2), runs(8))];
+        let ready = judge(&payment, with(None, both)).unwrap();
+        assert_eq!((ready.call, ready.gas), (call(1), Some(7)));
+        let second = vec![(call(1), reverts()), (call(2), runs(8))];
+        assert_eq!(judge(&payment, with(Some(0), second)).unwrap().call, call(2));
+        let none = || vec![(call(1), reverts())];
+        assert!(matches!(judge(&payment, with(Some(999), none())), Err(Fault::Allowance(_))));
+        assert!(matches!(judge(&payment, with(Some(1_000), none())), Err(Fault::Refused(_))));
+        assert!(matches!(judge(&payment, with(None, none())), Err(Fault::Refused(_))));
+    }
 }

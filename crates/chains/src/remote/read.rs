@@ -9,7 +9,8 @@ use url::Url;
 
 use crate::evm::EvmAddress;
 use crate::facilitator::{FacilitatorError, Settlement, Verification};
-use crate::schemes::find_scheme;
+use crate::scheme::Charging;
+use crate::schemes::scheme_of;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -140,7 +141,11 @@ pub(super) fn claim(
 ) -> Result<Claim, &'static str> {
     let requirements = request.payment_requirements.value();
     let digits = answer.transaction.strip_prefix("0x").unwrap_or_default();
-    if digits.len() != 64 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
+    if is_of_nothing(request) {
+        if !answer.transaction.is_empty() {
+            return Err("success at nothing with a transaction");
+        }
+    } else if digits.len() != 64 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
         return Err("success without a transaction hash");
     }
     if answer.network != requirements.network {
@@ -164,6 +169,13 @@ pub(super) fn claim(
     })
 }
 
+/// Whether nothing is to be charged of what may be charged in part: nothing is sent then.
+pub(super) fn is_of_nothing(request: &SettleRequest) -> bool {
+    let requirements = request.payment_requirements.value();
+    let up_to = scheme_of(requirements).is_some_and(|it| it.charging() == Charging::UpTo);
+    up_to && requirements.amount.is_zero()
+}
+
 /// Foreign text, fit for logs.
 pub(super) fn short(text: &str) -> String {
     text.chars().filter(|it| !it.is_control()).take(200).collect()
@@ -171,7 +183,7 @@ pub(super) fn short(text: &str) -> String {
 
 fn payer_of(request: &VerifyRequest) -> Option<EvmAddress> {
     let requirements = request.payment_requirements.value();
-    let scheme = find_scheme(&requirements.scheme, requirements.network.namespace())?;
+    let scheme = scheme_of(requirements)?;
     let payload = request.payment_payload.value();
     scheme.identify(payload, requirements).ok()?.payer.parse().ok()
 }

@@ -33,6 +33,21 @@ pub(crate) struct Log {
     pub(crate) removed: bool,
 }
 
+/// `eth_getTransactionByHash`, what we need of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Transaction {
+    /// Nobody: it makes a contract.
+    pub(crate) to: Option<Address>,
+    pub(crate) input: Bytes,
+}
+
+impl Transaction {
+    /// A transaction, or nothing where the node does not know it.
+    pub(crate) fn read(value: Value) -> Result<Option<Self>, RpcError> {
+        serde_json::from_value(value).map_err(|_| garbage("something that is not a transaction"))
+    }
+}
+
 impl Receipt {
     /// A receipt, or nothing where the node has none yet.
     pub(crate) fn read(value: Value) -> Result<Option<Self>, RpcError> {
@@ -82,15 +97,6 @@ pub(crate) fn one_word(value: &Value) -> Result<B256, RpcError> {
     match words(value)?.as_slice() {
         [word] => Ok(*word),
         _ => Err(garbage("something that is not one word")),
-    }
-}
-
-/// A boolean, as contracts return it.
-pub(crate) fn boolean(value: &Value) -> Result<bool, RpcError> {
-    match U256::from_be_bytes(one_word(value)?.0) {
-        U256::ZERO => Ok(false),
-        it if it == U256::from(1) => Ok(true),
-        _ => Err(garbage("something that is neither true nor false")),
     }
 }
 

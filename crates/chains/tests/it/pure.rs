@@ -1,7 +1,7 @@
 //! Checks that ask no chain, over payments that the official clients signed.
 
 use farebox_chains::{
-    AuthorizationWindow, EvmToken, Exact, Scheme, TokenConfig, check_exact, find_network,
+    AuthorizationWindow, EvmToken, Exact, Scheme, TokenConfig, check_payment, find_network,
     find_token, sign_exact,
 };
 use farebox_protocol::wire::SettleRequest;
@@ -37,7 +37,7 @@ fn usdc(network: &str) -> EvmToken {
 const THEN: Timestamp = Timestamp::from_seconds(1_795_222_400);
 
 fn reason(token: &EvmToken, request: &SettleRequest, now: Timestamp) -> String {
-    match check_exact(token, request, now) {
+    match check_payment(token, request, now) {
         Ok(payment) => format!("ok {}", payment.payer()),
         Err(refusal) => {
             assert!(refusal.message.contains("expected"), "{refusal:?}");
@@ -63,7 +63,7 @@ fn set(json: &mut Value, pointer: &str, value: Value) {
 #[test]
 fn what_official_clients_sign_is_good_and_known_by_its_nonce() {
     for request in recorded() {
-        let payment = check_exact(&usdc("eip155:84532"), &request, THEN).unwrap();
+        let payment = check_payment(&usdc("eip155:84532"), &request, THEN).unwrap();
         let payload = request.payment_payload.value();
         let identified = Exact.identify(payload, request.payment_requirements.value()).unwrap();
         assert_eq!(identified.id, payment.id());
@@ -79,7 +79,7 @@ fn what_official_clients_sign_is_good_and_known_by_its_nonce() {
                 set(it, &pointer, json!(address));
             }
         });
-        assert_eq!(check_exact(&usdc("eip155:84532"), &lower, THEN).unwrap().id(), payment.id());
+        assert_eq!(check_payment(&usdc("eip155:84532"), &lower, THEN).unwrap().id(), payment.id());
     }
 }
 
@@ -90,7 +90,7 @@ fn every_rule_has_its_reason() {
     check(|it| set(it, "/paymentPayload/x402Version", json!(3)), "invalid_x402_version");
     let scheme = "/paymentPayload/accepted/scheme";
     check(|it| set(it, scheme, json!("upto")), "invalid_exact_evm_scheme");
-    check(|it| set(it, "/paymentRequirements/scheme", json!("e")), "invalid_exact_evm_scheme");
+    check(|it| set(it, "/paymentRequirements/scheme", json!("e")), "unsupported_scheme");
     let network = "/paymentPayload/accepted/network";
     let mismatch = "invalid_exact_evm_network_mismatch";
     check(|it| set(it, network, json!("eip155:8453")), mismatch);
@@ -187,7 +187,7 @@ fn a11_only_one_spelling_of_a_signature_is_taken() {
         set(it, SIGNATURE, json!(format!("0x{}", digits.to_uppercase())));
     });
     let token = usdc("eip155:84532");
-    let id = |request| check_exact(&token, request, THEN).unwrap().id();
+    let id = |request| check_payment(&token, request, THEN).unwrap().id();
     assert_eq!(id(&upper), id(&recorded()[0]));
 }
 

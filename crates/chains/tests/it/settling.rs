@@ -122,14 +122,26 @@ async fn what_is_not_served_is_refused_without_asking() {
         json!({
             "kinds": [
                 {"x402Version": 2, "scheme": "exact", "network": CHAIN},
+                {
+                    "x402Version": 2,
+                    "scheme": "exact",
+                    "network": CHAIN,
+                    "extra": {"assetTransferMethod": "permit2"},
+                },
+                {
+                    "x402Version": 2,
+                    "scheme": "upto",
+                    "network": CHAIN,
+                    "extra": {"assetTransferMethod": "permit2", "facilitatorAddress": signer},
+                },
                 {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
             ],
-            "extensions": [],
+            "extensions": ["eip2612GasSponsoring"],
             "signers": {"eip155:*": [signer]},
         })
     );
     for (field, value, expected) in [
-        ("scheme", "upto", Reason::UnsupportedScheme),
+        ("scheme", "batch-settlement", Reason::UnsupportedScheme),
         ("network", "eip155:1", Reason::InvalidNetwork),
         ("asset", "0x0000000000000000000000000000000000000001", Reason::InvalidPaymentRequirements),
     ] {
