@@ -4,21 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use farebox_chains::Facilitator;
+use farebox_chains::{Facilitator, FacilitatorError, TransferMethod};
 use farebox_protocol::{PaymentId, SealKey};
 use farebox_store::Ledger;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::backing::Backing;
 use crate::body::Bodies;
 use crate::clock::Clock;
-use crate::config::{GatewayConfig, Limits, PathPattern};
+use crate::config::{GatewayConfig, Limits, PathPattern, Route};
 use crate::entropy::Entropy;
 use crate::probe::{Probe, Step};
 use crate::problem::{Kind, Prepared, Problem};
 use crate::proxy::claim::Claims;
-use crate::routes::{HEALTH, READY, RECEIPTS, Routes};
+use crate::routes::{RECEIPTS, Routes, own_paths};
 use crate::server::{Parts, StartError};
 use crate::settlement::Settler;
 use crate::upstream::UpstreamClient;
@@ -74,13 +75,10 @@ impl App {
         parts: Parts,
     ) -> Result<Arc<Self>, StartError> {
         let GatewayConfig { listen: _, public_url, routes, limits } = config;
-        let mut reserved = vec![
-            PathPattern::Exact(HEALTH.to_owned()),
-            PathPattern::Exact(READY.to_owned()),
-            PathPattern::Prefix(RECEIPTS.to_owned()),
-        ];
+        let mut reserved = own_paths();
         reserved.extend(parts.mounts.iter().flat_map(|it| it.paths.iter().cloned()));
-        let routes = Routes::build(routes, &public_url, &reserved)?;
+        let backing = backing(&routes, &*parts.facilitator).await?;
+        let routes = Routes::build(routes, &public_url, &reserved, &backing)?;
         let seal_key = SealKey::new(parts.ledger.secret(SEAL_SECRET).await?);
         let payments = TaskTracker::new();
         let settler = Settler::new(
@@ -122,4 +120,16 @@ impl App {
     pub(crate) fn receipt_url(&self, id: PaymentId) -> String {
         format!("{}{RECEIPTS}{id}", self.public_url.as_str().trim_end_matches('/'))
     }
+}
+
+/// What the facilitator brings, where an offer depends on it.
+async fn backing(
+    routes: &[Arc<Route>],
+    facilitator: &dyn Facilitator,
+) -> Result<Backing, FacilitatorError> {
+    let mut offers = routes.iter().flat_map(|it| &it.offers);
+    if !offers.any(|it| it.scheme.method() == TransferMethod::Permit2) {
+        return Ok(Backing::none());
+    }
+    Ok(Backing::read(&facilitator.supported().await?))
 }

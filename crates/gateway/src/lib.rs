@@ -3,6 +3,7 @@
 //! Read `proxy/pay.rs` first: it is the way of one paid request, top to bottom.
 
 mod app;
+mod backing;
 mod body;
 mod clock;
 mod config;
@@ -28,6 +29,6 @@ pub use crate::config::{
 pub use crate::entropy::Entropy;
 pub use crate::facilitator_api::{FacilitatorServer, facilitator_router};
 pub use crate::probe::{NoProbe, Probe, Step};
-pub use crate::routes::RouteError;
+pub use crate::routes::{RouteError, check_routes, own_paths};
 pub use crate::server::{Gateway, Parts, Running, StartError};
 pub use crate::settlement::{Expected, Settled, Settler};

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     /// Pay, or pay differently.
     PaymentRequired,
     /// No such path here.
+    /// The payer must let Permit2 spend the token, and did not sign for that either.
+    AllowanceRequired,
     NoSuchRoute,
     /// The path exists with other methods.
     MethodNotAllowed,
@@ -93,6 +95,9 @@ impl Kind {
                 (S::PAYMENT_REQUIRED, "payment_required", "Payment required", Harmless)
             }
             Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
+            Self::AllowanceRequired => {
+                (S::PRECONDITION_FAILED, "allowance_required", "Allowance required", Harmless)
+            }
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", Harmless)
             }

@@ -12,6 +12,7 @@ pub(crate) mod quote;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod stream;
+pub(crate) mod tariff;
 pub(crate) mod v1;
 pub(crate) mod work;
 

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_billing::{BadPrice, Format, NoPrice, Price, RequestFacts, price_version, quote};
-use farebox_protocol::{Amount, Asset, BadAsset};
+use farebox_chains::Charging;
+use farebox_protocol::wire::Object;
+use farebox_protocol::{Amount, Asset, BadAsset, Network};
+use farebox_store::SettleMode;
 use http::Method;
 use url::Url;
 
+use crate::backing::Backing;
 use crate::config::{OfferTemplate, PathPattern, Route, Versions};
 use crate::proxy::accept::life_min;
 use crate::proxy::quote::{Demand, longest_header};
@@ -87,6 +91,26 @@ pub enum RouteError {
         #[source]
         source: BadAsset,
     },
+    /// Nobody would settle its payments.
+    #[error("route `{route}`: the facilitator does not settle `{offer}` on {network}")]
+    Unsettled {
+        /// Which route.
+        route: String,
+        /// The scheme, as a configuration writes it.
+        offer: &'static str,
+        /// Where it is offered.
+        network: Network,
+    },
+    /// What was used is not known before the work.
+    #[error(
+        "route `{route}`: `{offer}` charges what was used, so it cannot settle before the work"
+    )]
+    TooEarly {
+        /// Which route.
+        route: String,
+        /// The scheme, as a configuration writes it.
+        offer: &'static str,
+    },
     /// Its offers cannot be written as JSON.
     #[error("route `{route}`: its offers cannot be written")]
     Unwritable {
@@ -106,6 +130,40 @@ pub enum RouteError {
     },
 }
 
+impl RouteError {
+    /// The name of the route that cannot work.
+    pub fn route(&self) -> &str {
+        match self {
+            Self::Shadowed { route }
+            | Self::Reserved { route, .. }
+            | Self::Path { route, .. }
+            | Self::Offers { route }
+            | Self::Brief { route, .. }
+            | Self::Price { route, .. }
+            | Self::Unmetered { route, .. }
+            | Self::Asset { route, .. }
+            | Self::Unsettled { route, .. }
+            | Self::TooEarly { route, .. }
+            | Self::Unwritable { route, .. }
+            | Self::HeaderTooLong { route, .. } => route,
+        }
+    }
+}
+
+/// The paths that a gateway answers itself, which no route may take.
+pub fn own_paths() -> Vec<PathPattern> {
+    vec![
+        PathPattern::Exact(HEALTH.to_owned()),
+        PathPattern::Exact(READY.to_owned()),
+        PathPattern::Prefix(RECEIPTS.to_owned()),
+    ]
+}
+
+/// Whether a gateway would start with these routes: everything but its upstreams and networks.
+pub fn check_routes(routes: &[Arc<Route>], public_url: &Url) -> Result<(), RouteError> {
+    Routes::build(routes.to_vec(), public_url, &own_paths(), &Backing::any()).map(drop)
+}
+
 /// A route as it runs.
 #[derive(Debug)]
 pub(crate) struct LiveRoute {
@@ -122,6 +180,8 @@ pub(crate) struct LiveRoute {
 pub(crate) struct LiveOffer {
     pub(crate) template: OfferTemplate,
     pub(crate) asset: Asset,
+    /// What its scheme says in `extra`, besides the token's names and the quote.
+    pub(crate) extra: Object,
     /// The amount, where no request changes it.
     pub(crate) flat: Option<Amount>,
     /// What v1 clients see of it; no two offers of a route have the same network there.
@@ -161,6 +221,7 @@ impl Routes {
         routes: Vec<Arc<Route>>,
         public_url: &Url,
         reserved: &[PathPattern],
+        backing: &Backing,
     ) -> Result<Self, RouteError> {
         let table: Vec<(&str, Price)> =
             routes.iter().map(|it| (it.name.as_str(), it.price)).collect();
@@ -171,8 +232,9 @@ impl Routes {
             if live.iter().any(|earlier| covers(&earlier.config, &route)) {
                 return Err(RouteError::Shadowed { route: route.name.clone() });
             }
-            let offers = live_offers(&route)?;
-            let demand = Demand::new(&route, &offers, None, public_url)
+            let offers = live_offers(&route, backing)?;
+            let extensions = backing.extensions(route.offers.iter().map(|it| it.scheme));
+            let demand = Demand::new(&route, &offers, extensions, public_url)
                 .map_err(|source| RouteError::Unwritable { route: route.name.clone(), source })?;
             let price_version = Arc::clone(&version);
             let checked = LiveRoute { offers, config: route, price_version, demand };
@@ -227,7 +289,7 @@ fn covers(earlier: &Route, later: &Route) -> bool {
     earlier.method == later.method && earlier.path.covers(&later.path)
 }
 
-fn live_offers(route: &Arc<Route>) -> Result<Vec<LiveOffer>, RouteError> {
+fn live_offers(route: &Arc<Route>, backing: &Backing) -> Result<Vec<LiveOffer>, RouteError> {
     let name = || route.name.clone();
     let free = route.price == Price::Free;
     if free != route.offers.is_empty() {
@@ -242,6 +304,14 @@ fn live_offers(route: &Arc<Route>) -> Result<Vec<LiveOffer>, RouteError> {
         if Duration::from_secs(seconds) <= life_min(route.settle, seconds) {
             return Err(RouteError::Brief { route: name(), seconds });
         }
+        let offer = template.scheme.word();
+        if template.scheme.charging() == Charging::UpTo && route.settle == SettleMode::Before {
+            return Err(RouteError::TooEarly { route: name(), offer });
+        }
+        let network = &template.network;
+        let extra = backing.extra(template.scheme, network).ok_or_else(|| {
+            RouteError::Unsettled { route: name(), offer, network: network.clone() }
+        })?;
         let price = |source| RouteError::Price { route: name(), source };
         route.price.check(token.decimals).map_err(price)?;
         let asset = Asset::new(template.network.clone(), &token.address)
@@ -253,7 +323,7 @@ fn live_offers(route: &Arc<Route>) -> Result<Vec<LiveOffer>, RouteError> {
             ),
             Price::Free | Price::Tokens { .. } => None,
         };
-        Ok(LiveOffer { template: template.clone(), asset, flat, v1: None })
+        Ok(LiveOffer { template: template.clone(), asset, extra, flat, v1: None })
     };
     let mut offers = route.offers.iter().map(live).collect::<Result<Vec<_>, _>>()?;
     if route.versions == Versions::TwoAndOne {
@@ -289,8 +359,6 @@ fn check_header(route: &LiveRoute) -> Result<(), RouteError> {
 mod tests {
     use farebox_billing::Ceiling;
     use farebox_chains::find_scheme;
-    use farebox_protocol::Network;
-    use farebox_store::SettleMode;
 
     use super::*;
     use crate::config::{OfferToken, Upstream};
@@ -341,9 +409,9 @@ mod tests {
     }
 
     fn build(routes: Vec<Route>) -> Result<Routes, RouteError> {
-        let own = [PathPattern::Exact(HEALTH.to_owned()), PathPattern::Prefix(RECEIPTS.to_owned())];
         let url = Url::parse("https://a.example/").unwrap();
-        Routes::build(routes.into_iter().map(Arc::new).collect(), &url, &own)
+        let routes = routes.into_iter().map(Arc::new).collect();
+        Routes::build(routes, &url, &own_paths(), &Backing::any())
     }
 
     #[track_caller]
@@ -380,6 +448,10 @@ mod tests {
         check(vec![route("GET /a", "0.01", vec![brief])], Some("no time for the work"));
         let enough = OfferTemplate { max_timeout_seconds: 18, ..offer(4) };
         check(vec![route("GET /a", "0.01", vec![enough])], None);
+        let upto = OfferTemplate { scheme: find_scheme("upto", "eip155").unwrap(), ..offer(4) };
+        check(vec![route("GET /a", "0.01", vec![upto.clone()])], None);
+        let early = Route { settle: SettleMode::Before, ..route("GET /a", "0.01", vec![upto]) };
+        check(vec![early], Some("cannot settle before"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use farebox_chains::Facilitator;
+use farebox_chains::{Facilitator, FacilitatorError};
 use farebox_store::{Ledger, StoreError};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -66,6 +66,9 @@ pub enum StartError {
     /// The TLS client for upstreams could not be set up.
     #[error("TLS towards the upstreams cannot be set up")]
     Tls(#[from] rustls::Error),
+    /// The facilitator does not say what it settles, and offers depend on it.
+    #[error("the facilitator cannot be asked what it settles")]
+    Facilitator(#[from] FacilitatorError),
     /// A route that cannot work as it is configured.
     #[error(transparent)]
     Route(#[from] RouteError),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farebox_billing::Payment;
-use farebox_chains::{Identified, Verification};
+use farebox_chains::{Charging, Identified, Scheme, TransferMethod, Verification, scheme_of};
 use farebox_protocol::header::BadHeader;
 use farebox_protocol::wire::{
     PaymentPayload, PaymentRequirements, Raw, VerifyRequest, X402_VERSION,
@@ -346,6 +346,15 @@ pub(crate) async fn verify(app: &App, accepted: Accepted) -> Result<Verified, Pr
             tracing::error!(payment.id = %accepted.id(), payer, "facilitator speaks of another payer");
             Err(cannot_verify())
         }
+        Ok(Verification::Invalid {
+            reason: Reason::Permit2AllowanceRequired,
+            message,
+            payer: _,
+        }) => {
+            let detail = format!("Permit2 may not spend the payer's tokens: {message}.");
+            let reason = Reason::Permit2AllowanceRequired;
+            Err(Problem::new(Kind::AllowanceRequired, detail).with_reason(reason.as_str()))
+        }
         Ok(Verification::Invalid { reason, message, payer: _ }) => {
             Err(refused(&reason, format!("The payment is not good: {message}.")))
         }
@@ -356,16 +365,23 @@ pub(crate) async fn verify(app: &App, accepted: Accepted) -> Result<Verified, Pr
 /// What needs nobody to be asked.
 fn check_terms(accepted: &Accepted, now: Timestamp) -> Result<(), Problem> {
     let identified = &accepted.identified;
+    let method = scheme_of(accepted.requirements()).map(Scheme::method);
+    let (too_little, too_brief) = match method {
+        Some(TransferMethod::Permit2) => {
+            (Reason::Permit2AmountMismatch, Reason::Permit2DeadlineExpired)
+        }
+        Some(TransferMethod::Eip3009) | None => (
+            Reason::InvalidExactEvmPayloadAuthorizationValueMismatch,
+            Reason::InvalidExactEvmPayloadAuthorizationValidBefore,
+        ),
+    };
     if identified.amount < accepted.requirements().amount {
-        return Err(refused(
-            &Reason::InvalidExactEvmPayloadAuthorizationValueMismatch,
-            "The payment authorises less than the quote.".to_owned(),
-        ));
+        return Err(refused(&too_little, "The payment authorises less than the quote.".to_owned()));
     }
     let life_min = accepted.life_min;
     if identified.valid_before < now.plus(life_min) {
         return Err(refused(
-            &Reason::InvalidExactEvmPayloadAuthorizationValidBefore,
+            &too_brief,
             format!(
                 "The payment ends too soon: it must be good for {} s more.",
                 life_min.as_secs()
@@ -395,7 +411,8 @@ fn offer_taken<'a>(
     echoed: &PaymentRequirements,
 ) -> Result<(usize, &'a LiveOffer), Problem> {
     let offers = || asked.route.offers.iter().enumerate();
-    let same_scheme = |it: &&LiveOffer| it.template.scheme.name() == echoed.scheme;
+    let scheme = scheme_of(echoed);
+    let same_scheme = |it: &&LiveOffer| Some(it.template.scheme) == scheme;
     let same_network = |it: &&LiveOffer| it.template.network == echoed.network;
     let taken = offers().find(|(_, it)| {
         same_scheme(it)
@@ -424,6 +441,13 @@ fn open_seal(
 ) -> Result<(Standing, String), Problem> {
     let terms = quote::terms(&asked.subject(), offer, amount);
     match Seal::open(text, &app.seal_key, &terms, app.clock.now()) {
+        // `exact` honours an old price; `upto` needs the whole price book at the end (ADR 0011).
+        Ok(seal)
+            if offer.template.scheme.charging() == Charging::UpTo
+                && seal.price_version != *asked.route.price_version =>
+        {
+            Ok((Standing::Expired, seal.price_version))
+        }
         Ok(seal) => Ok((Standing::Good, seal.price_version)),
         Err(BadSeal::Expired) => {
             Ok((Standing::Expired, asked.route.price_version.as_ref().to_owned()))

@@ -49,7 +49,7 @@ pub(crate) async fn whole(
         return Ok(());
     }
     keep_private(&mut parts.headers);
-    let charge = held.limit();
+    let charge = held.bill().owed(&metered); // 12
     if asked.route.config.settle == SettleMode::Background {
         let charged = held.capture_leaving(charge).await?;
         name_receipt(app, id, &mut parts.headers);

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_billing::{Payment, Receipt, Release, Usage};
+use farebox_billing::{Metered, Payment, Receipt, Release, Usage};
 use farebox_protocol::{Amount, Asset, PaymentId, Timestamp};
 use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, Refusal, StoreError, Terms};
 
@@ -17,10 +17,13 @@ use super::Asked;
 use super::accept::{Verified, in_progress, replay};
 use super::charge::{Charged, Withheld};
 use super::retry::{Patience, Tries};
+use super::tariff::Tariff;
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
 
+/// How long a stream waits for a checkpoint.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(250);
 /// When to come back after a ledger that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,7 @@ pub(crate) struct Bill {
     pub(crate) payer: String,
     pub(crate) pay_to: String,
     pub(crate) limit: Amount,
+    pub(crate) tariff: Tariff,
     pub(crate) price_version: String,
     /// When the work must be over.
     pub(crate) serve_by: Option<Timestamp>,
@@ -70,6 +74,11 @@ pub(crate) async fn hold(
         payer: terms.payer.clone(),
         pay_to: terms.pay_to.clone(),
         limit: terms.limit,
+        tariff: Tariff {
+            charging: offer.template.scheme.charging(),
+            price: asked.route.config.price,
+            decimals: offer.template.token.decimals,
+        },
         price_version: terms.price_version.clone(),
         serve_by: verified.serve_by(),
         began_at: now,
@@ -168,6 +177,21 @@ impl Held {
         }
         self.app.reached(Step::Metered, self.bill.id);
         Ok(self)
+    }
+
+    /// Makes a later checkpoint durable, if the ledger is quick: the last one stands otherwise.
+    pub(crate) async fn checkpoint(&self, delivered: Amount) {
+        let now = self.app.clock.now();
+        let metered = self.app.ledger.meter(&self.hold, delivered, now);
+        match tokio::time::timeout(CHECKPOINT_WAIT, metered).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(payment.id = %self.bill.id, %error, "checkpoint not recorded");
+            }
+            Err(_) => {
+                tracing::warn!(payment.id = %self.bill.id, "the ledger is slow: no checkpoint");
+            }
+        }
     }
 
     /// Charges for an answer that has left but for its end. On failure the hold comes back: the
@@ -354,6 +378,11 @@ pub(crate) fn ledger_problem(error: StoreError) -> Problem {
 }
 
 impl Bill {
+    /// What an answer of which something was delivered costs.
+    pub(crate) fn owed(&self, metered: &Metered) -> Amount {
+        self.tariff.owed(metered, self.limit)
+    }
+
     /// The receipt of this payment in some state.
     pub(crate) fn receipt(&self, state: &Payment, usage: Option<Usage>, at: Timestamp) -> Receipt {
         Receipt {

@@ -53,7 +53,10 @@ pub(crate) fn unpaid(app: &App, asked: &Asked) -> Result<Response<Body>, Problem
 pub(crate) fn offer_again(app: &App, asked: &Asked, problem: Problem) -> Problem {
     let paying_helps = matches!(
         problem.kind(),
-        Kind::PaymentRequired | Kind::MalformedPayment | Kind::UnsupportedPayment
+        Kind::PaymentRequired
+            | Kind::AllowanceRequired
+            | Kind::MalformedPayment
+            | Kind::UnsupportedPayment
     );
     if !paying_helps {
         return problem;
@@ -157,6 +160,7 @@ pub(crate) fn unsealed(offer: &LiveOffer, amount: Amount) -> PaymentRequirements
     let mut extra = Object::new();
     extra.insert("name".to_owned(), template.token.name.as_str().into());
     extra.insert("version".to_owned(), template.token.version.as_str().into());
+    extra.extend(offer.extra.clone());
     PaymentRequirements {
         scheme: template.scheme.name().to_owned(),
         network: template.network.clone(),
@@ -180,7 +184,7 @@ pub(crate) fn terms<'a>(
         method: subject.method.as_str(),
         target: subject.target,
         body: subject.body,
-        scheme: template.scheme.name(),
+        scheme: template.scheme.word(),
         network: &template.network,
         asset: &template.token.address,
         amount,

@@ -4,6 +4,7 @@
 //! whatever way it ends; unless it was paid for before, it is read to its end whether or not the
 //! client still listens.
 
+mod checkpoints;
 mod client;
 mod flow;
 
@@ -13,6 +14,7 @@ use farebox_billing::{Ended, Payment, Release, Usage};
 use farebox_store::AnswerMark;
 use http::HeaderMap;
 
+use self::checkpoints::Checkpoints;
 use self::client::Client;
 use self::flow::{Flow, Interrupted, Next};
 use super::Asked;
@@ -34,10 +36,10 @@ enum Cut {
 }
 
 /// What depends on a stream whose client is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
+#[derive(Debug)]
+enum Rest<'a> {
     /// The meter reads on.
-    Metered,
+    Metered(Checkpoints<'a>),
     /// Nothing.
     Unneeded,
 }
@@ -60,15 +62,17 @@ pub(crate) async fn metered(
         }
     };
     app.reached(Step::UpstreamAnswered, bill.id);
-    // `exact` charges the whole or nothing, so the first byte makes the whole due.
-    let whole = held.limit();
-    let held = held.meter(whole).await?;
+    // Nothing leaves before it is durable that something is owed for it.
+    let due = bill.owed(&flow.so_far());
+    let held = held.meter(due).await?;
     prepare(app, &bill, &mut head.headers);
     let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
-    let cut = forward(app, &bill, &mut flow, (first, Rest::Metered), &mut client).await;
+    let rest = Rest::Metered(Checkpoints::after(due, &held));
+    let cut = forward(app, &bill, &mut flow, (first, rest), &mut client).await;
     let ended = flow.end();
     let usage = ended.metered().usage;
-    match held.capture_sent(whole).await {
+    let charge = bill.owed(ended.metered()); // 12
+    match held.capture_sent(charge).await {
         Ok(charged) => {
             let receipt = receipt_line(app, &bill, &charged.state(), usage);
             // First, for a client may take its time.
@@ -80,7 +84,7 @@ pub(crate) async fn metered(
             // Without a capture, no receipt.
             finish(&mut client, ended, None, cut).await;
             drop(client);
-            held.capture_at_last(whole).await?.settle_later();
+            held.capture_at_last(charge).await?.settle_later();
         }
     }
     Ok(())
@@ -130,7 +134,7 @@ async fn forward(
     app: &App,
     bill: &Bill,
     flow: &mut Flow,
-    (first, rest): (Next, Rest),
+    (first, mut rest): (Next, Rest<'_>),
     client: &mut Client,
 ) -> Cut {
     let mut next = first;
@@ -160,8 +164,11 @@ async fn forward(
         if client.is_gone() && app.limits.withheld_bytes_max < flow.bytes() {
             return Cut::Yes;
         }
-        next = match rest {
-            Rest::Metered => flow.next().await,
+        next = match &mut rest {
+            Rest::Metered(checkpoints) => {
+                checkpoints.follow(bill.owed(&flow.so_far())).await;
+                flow.next().await
+            }
             Rest::Unneeded => tokio::select! {
                 next = flow.next() => next,
                 () = client.gone() => Next::Broken(Interrupted::Unwanted),

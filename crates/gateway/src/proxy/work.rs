@@ -90,9 +90,10 @@ fn sort(app: &App, asked: &Asked, answer: Answer) -> Result<Work, Problem> {
     }
     let fits = declared_length(answer.headers())
         .is_some_and(|length| length <= app.limits.withheld_bytes_max);
+    let is_metered = asked.route.config.price.needs_meter();
     Ok(match asked.route.config.settle {
         SettleMode::After => Work::Whole(answer),
-        SettleMode::Background if fits => Work::Whole(answer),
+        SettleMode::Background if fits || is_metered => Work::Whole(answer),
         SettleMode::Background | SettleMode::Before => Work::Flowing(Flowing::Bytes(answer)),
     })
 }

@@ -246,8 +246,8 @@ async fn a_refused_payment_is_an_answer_like_any_other() {
         ),
         (
             changed(|it| {
-                it["paymentRequirements"]["scheme"] = json!("upto");
-                it["paymentPayload"]["accepted"]["scheme"] = json!("upto");
+                it["paymentRequirements"]["scheme"] = json!("escrow");
+                it["paymentPayload"]["accepted"]["scheme"] = json!("escrow");
             }),
             "unsupported_scheme",
         ),

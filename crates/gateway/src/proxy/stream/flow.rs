@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farebox_billing::{Content, Ended, Ending, Format, StreamFilter};
+use farebox_billing::{Content, Ended, Ending, Format, Metered, StreamFilter};
 use farebox_protocol::Timestamp;
 use http::response;
 use http_body_util::BodyExt as _;
@@ -131,6 +131,11 @@ impl Flow {
             Ok(None) => Next::End,
             Err(error) => Next::Broken(error),
         }
+    }
+
+    /// What was delivered so far.
+    pub(super) fn so_far(&self) -> Metered {
+        self.filter.so_far()
     }
 
     /// Returns when the stream must be over.
