@@ -33,7 +33,6 @@ use self::secret::Secrets;
 use self::section::{Section, Value};
 use self::server::Server;
 pub(crate) use self::summary::summary;
-use self::upstream::Upstreams;
 use crate::env;
 use crate::failure::Failure;
 use crate::output::Paint;
@@ -262,11 +261,11 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
         .unwrap_or_default();
     let ledger = tables.ledger.and_then(|it| server::ledger(it, &secrets.directory, problems));
     let limits = tables.limits.map_or(Limits::STANDARD, |it| server::limits(it, problems));
-    let upstreams: Upstreams =
-        tables.upstream.map(|it| upstream::upstreams(&it, secrets, problems)).unwrap_or_default();
+    let upstreams = tables.upstream.map(|it| upstream::upstreams(&it, secrets, problems));
     let declared = Declared {
         networks: &networks,
-        upstreams: &upstreams,
+        upstreams: &upstreams.unwrap_or_default(),
+        public_url: server.as_ref().map(|it| &it.public_url),
         versions: server.as_ref().map(|it| it.versions).unwrap_or_default(),
     };
     let routes = tables.route.map(|it| route::routes(&it, declared, problems)).unwrap_or_default();

@@ -104,6 +104,9 @@ fn not_started(error: StartError) -> Failure {
             "keep the ledger's file, and look at it before anything is changed"
         }
         StartError::Tls(_) => "this is a defect of the build: report it, with the reason above",
+        StartError::Facilitator(_) => {
+            "offers over Permit2 depend on what the facilitator settles: check [facilitator]"
+        }
         StartError::Route(_) => "change the route in the configuration",
     };
     Failure::new("the gateway did not start").because(error).help(help)

@@ -7,9 +7,10 @@ mod price;
 use std::sync::Arc;
 
 use farebox_billing::{Ceiling, Format, OutputLimit, Price};
-use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream, Versions};
+use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream, Versions, check_routes};
 use farebox_store::SettleMode;
 use http::Method;
+use url::Url;
 
 use self::pattern::Match;
 use super::network::Networks;
@@ -40,6 +41,8 @@ pub(crate) fn routes(
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     let mut matches: Vec<Match> = Vec::new();
+    /// `public_url` of `[server]`, where that is right.
+    pub(crate) public_url: Option<&'a Url>,
     for entry in problems.keep(list.list("`[[route]]` tables")).unwrap_or_default() {
         let section = entry.section("[[route]]", "a table with `match`, `upstream`, `price`");
         let Some(mut section) = problems.keep(section) else { continue };
@@ -50,7 +53,19 @@ pub(crate) fn routes(
         }
         routes.extend(route(section, matched, declared, problems));
     }
-    routes.into_iter().map(Arc::new).collect()
+    let routes: Vec<Arc<Route>> = routes.into_iter().map(Arc::new).collect();
+    if let (Some(url), false) = (declared.public_url, problems.fatal()) {
+        check_whole(&routes, url, &matches, problems);
+    }
+    routes
+}
+
+/// What no single key is to blame for: a 402 answer that proxies would not pass, for example.
+fn check_whole(routes: &[Arc<Route>], url: &Url, matches: &[Match], problems: &mut Problems) {
+    let Err(error) = check_routes(routes, url) else { return };
+    let span = matches.iter().find(|it| it.name == error.route()).map(|it| it.span.clone());
+    let problem = Problem::error(span.unwrap_or(0..0), "this route cannot work");
+    problems.push(problem.label(error.to_string()));
 }
 
 /// The free list of models that an OpenAI-compatible upstream brings along, unless the file has a

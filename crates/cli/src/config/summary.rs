@@ -91,6 +91,6 @@ pub(crate) fn price_in_words(price: &Price) -> String {
 
 fn offers(route: &Route) -> String {
     let offers: Vec<String> =
-        route.offers.iter().map(|it| format!("{} {}", it.scheme.name(), it.network)).collect();
+        route.offers.iter().map(|it| format!("{} {}", it.scheme.word(), it.network)).collect();
     if offers.is_empty() { "-".to_owned() } else { offers.join(", ") }
 }

@@ -80,12 +80,12 @@ fn entry_offers(
 }
 
 fn known_scheme(value: &Value<'_>, name: &str) -> Result<(), Problem> {
-    if SCHEMES.iter().any(|it| it.name() == name) {
+    if SCHEMES.iter().any(|it| it.word() == name) {
         return Ok(());
     }
     Err(Problem::error(value.span(), format!("unknown scheme `{name}`"))
         .label("expected the name of a payment scheme")
-        .suggest(name, SCHEMES.iter().map(|it| it.name())))
+        .suggest(name, SCHEMES.iter().map(|it| it.word())))
 }
 
 fn known_network<'f>(value: &Value<'f>, networks: &Networks) -> Result<&'f str, Problem> {
@@ -121,10 +121,10 @@ fn report_doubles(
     problems: &mut Problems,
 ) {
     let same = |a: &OfferTemplate, b: &OfferTemplate| {
-        a.scheme.name() == b.scheme.name() && a.network == b.network
+        a.scheme == b.scheme && a.network == b.network
     };
     if let Some(double) = more.iter().find(|it| earlier.iter().any(|other| same(it, other))) {
-        let title = format!("`{}` on {} is offered twice", double.scheme.name(), double.network);
+        let title = format!("`{}` on {} is offered twice", double.scheme.word(), double.network);
         problems.push(Problem::error(entry.span(), title).label("already offered before this"));
     }
 }

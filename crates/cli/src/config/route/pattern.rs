@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use farebox_gateway::PathPattern;
+use farebox_gateway::{PathPattern, own_paths};
 use http::Method;
 
 use super::super::problem::{Problem, Problems};
@@ -10,11 +10,6 @@ use super::super::section::Value;
 
 const EXPECTED: &str = "a method and a path such as \"POST /v1/chat/completions\" or \"GET /a/*\"";
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-
-/// Paths that the gateway answers itself.
-const OWN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
-/// Receipts are below it.
-const RECEIPTS_PREFIX: &str = "/v1/receipts/";
 
 /// What a route serves.
 #[derive(Clone, Debug)]
@@ -25,7 +20,7 @@ pub(super) struct Match {
     pub(super) method: Method,
     /// The paths.
     pub(super) path: PathPattern,
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
 }
 
 /// Reads it. The path must be in the normal form that requests are brought into, or it would never
@@ -46,9 +41,7 @@ pub(super) fn read(value: &Value<'_>) -> Result<Match, Problem> {
         None => PathPattern::Exact(path.to_owned()),
     };
     check_path(path.strip_suffix('*').unwrap_or(path)).map_err(|expected| value.wrong(expected))?;
-    if OWN_PATHS.iter().any(|it| pattern.as_str() == *it)
-        || pattern.as_str().starts_with(RECEIPTS_PREFIX)
-    {
+    if own_paths().iter().any(|it| it.covers(&pattern)) {
         return Err(value.wrong("another path: this one is the gateway's own"));
     }
     Ok(Match { name: format!("{method} {path}"), method, path: pattern, span: value.span() })
