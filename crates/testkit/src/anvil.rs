@@ -5,6 +5,7 @@ use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolValue;
 use farebox_devnet::{
     EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, UPTO_PERMIT2_PROXY_ADDRESS,
+    WALLET_FACTORY_ADDRESS,
 };
 use farebox_protocol::Amount;
 use serde_json::json;
@@ -17,7 +18,7 @@ const BINARY: &str = "tests/clients/js/node_modules/@foundry-rs/anvil-linux-amd6
 const LISTENING: &str = "Listening on ";
 
 /// Our contracts and where they lie. None needs its constructor.
-const CONTRACTS: [(Address, &str); 3] = [
+const CONTRACTS: [(Address, &str); 4] = [
     (TOKEN, include_str!("../../../contracts/artifacts/TestUSDC.json")),
     (
         EXACT_PERMIT2_PROXY_ADDRESS,
@@ -27,6 +28,7 @@ const CONTRACTS: [(Address, &str); 3] = [
         UPTO_PERMIT2_PROXY_ADDRESS,
         include_str!("../../../contracts/artifacts/X402UptoPermit2Proxy.json"),
     ),
+    (WALLET_FACTORY_ADDRESS, include_str!("../../../contracts/artifacts/TestWalletFactory.json")),
 ];
 
 /// The slots in which the token keeps balances and the supply (`contracts/src/TestUSDC.sol`).

@@ -47,6 +47,13 @@ pub fn multicall3_creation() -> Result<String, RealError> {
     literal(VIEM_CONTRACTS, "multicall3Bytecode =\n  '0x")
 }
 
+/// Creation code of the validator that ERC-6492 gives, `0x…`: followed by `abi.encode(signer, hash,
+/// signature)` and called without a recipient, it answers one byte, 1 if the account has signed or
+/// would have once it is deployed.
+pub fn erc6492_validator_creation() -> Result<String, RealError> {
+    literal(VIEM_CONTRACTS, "erc6492SignatureValidatorByteCode =\n  '0x")
+}
+
 /// The hexadecimal digits that follow `mark` in a file of a package.
 fn literal(file: &str, mark: &'static str) -> Result<String, RealError> {
     let path = installed(workspace().join(PACKAGES).join(file))?;

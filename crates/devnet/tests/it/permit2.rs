@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rpc_types_eth::TransactionReceipt;
-use alloy_sol_types::{SolCall, SolError, SolEvent, SolValue, sol};
+use alloy_sol_types::{SolCall, SolError, SolEvent, SolValue, eip712_domain, sol};
 use farebox_devnet::{
     DevnetConfig, EXACT_PERMIT2_PROXY_ADDRESS, PERMIT2_ADDRESS, TOKEN_ADDRESS,
     UPTO_PERMIT2_PROXY_ADDRESS,
@@ -55,6 +55,7 @@ sol! {
 
     #[derive(Debug)]
     interface Permit2 {
+        function DOMAIN_SEPARATOR() external view returns (bytes32);
         function nonceBitmap(address owner, uint256 word) external view returns (uint256);
         error InvalidNonce();
         error InvalidSigner();
@@ -261,5 +262,19 @@ async fn the_proxies_tell_what_they_are() {
         let stub = net.call_at(from, proxy, Proxy::WITNESS_TYPE_STRINGCall {}).await.unwrap();
         let permissions = "TokenPermissions(address token,uint256 amount)";
         assert_eq!(stub, format!("Witness witness){permissions}{witness}"));
+    }
+}
+
+#[tokio::test]
+async fn permit2_signs_for_the_chain_it_is_on() {
+    for chain_id in [1, 10, 84_532] {
+        let net = Net::start(DevnetConfig { chain_id, ..Default::default() }).await;
+        let call = Permit2::DOMAIN_SEPARATORCall {};
+        let told = net.call_at(Key::dev(0), PERMIT2_ADDRESS, call).await.unwrap();
+        let domain = eip712_domain! {
+            name: "Permit2", chain_id: chain_id, verifying_contract: PERMIT2_ADDRESS,
+        };
+        assert_eq!(told, domain.separator(), "{chain_id}");
+        net.devnet.shutdown().await;
     }
 }

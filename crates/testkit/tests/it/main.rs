@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod allowance_transfer;
 #[cfg(test)]
+mod erc6492;
+#[cfg(test)]
 mod multicall3;
 #[cfg(test)]
 mod permit2_abi;

@@ -256,7 +256,8 @@ impl Stage {
         }
     }
 
-    async fn transact(&self, step: &Step) -> Value {
+    /// Sends a step; its receipt.
+    pub(crate) async fn transact(&self, step: &Step) -> Value {
         let hash = self.rpc("eth_sendTransaction", json!([request(step)])).await.unwrap();
         let receipt = async {
             loop {
