@@ -11,7 +11,7 @@ use farebox_billing::{Ceiling, Format, Price};
 use farebox_chains::Scheme;
 use farebox_protocol::Network;
 use farebox_store::SettleMode;
-use http::Method;
+use http::{HeaderName, Method};
 use secrecy::SecretString;
 use url::Url;
 
@@ -138,12 +138,26 @@ pub struct Upstream {
     pub name: String,
     /// Request paths are appended to it.
     pub url: Url,
-    /// Sent as `Authorization: Bearer …` in place of whatever the client sent.
-    pub api_key: Option<SecretString>,
+    /// Sent in place of whatever the client sent.
+    pub api_key: Option<ApiKey>,
     /// The longest wait for the head of an answer.
     pub head_timeout: Duration,
     /// The longest silence within the body of an answer.
     pub idle_timeout: Duration,
+}
+
+/// What an upstream knows its customer by, and where it looks for it.
+#[derive(Clone, Debug)]
+pub enum ApiKey {
+    /// `Authorization: Bearer …`: what most APIs want.
+    Bearer(SecretString),
+    /// The key alone in a header of its own: `x-api-key` at Anthropic.
+    Header {
+        /// Which header.
+        name: HeaderName,
+        /// What stands in it.
+        key: SecretString,
+    },
 }
 
 /// Bounds on what clients and upstreams can make large or slow.

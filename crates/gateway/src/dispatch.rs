@@ -59,7 +59,9 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
     if route.is_free() {
         return free::pass(app, &route, parts, target, body).await;
     }
-    priced(app, route, parts, target, body).await
+    let format = route.config.format;
+    let answer = priced(app, route, parts, target, body).await;
+    answer.map_err(|problem| problem.told_to_clients_of(format))
 }
 
 async fn priced(

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use farebox_billing::Format;
 use farebox_protocol::wire::v1;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -159,6 +160,7 @@ struct Parts {
     members: Map<String, Value>,
     /// The offers as x402 v1 has them, as JSON.
     accepts: Option<String>,
+    dialect: Dialect,
     headers: HeaderMap,
     harmful: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -174,6 +176,7 @@ impl Problem {
             reason: None,
             members: Map::new(),
             accepts: None,
+            dialect: Dialect::OpenAi,
             headers: HeaderMap::new(),
             harmful: again == PayAgain::Harmful,
             source: None,
@@ -199,6 +202,19 @@ impl Problem {
     /// With what only the log may see.
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// In the words of the clients of a format.
+    pub(crate) fn told_to_clients_of(mut self, format: Format) -> Self {
+        self.0.dialect = match format {
+            Format::AnthropicMessages => Dialect::Anthropic,
+            Format::OpenAiChat
+            | Format::OpenAiCompletions
+            | Format::OpenAiEmbeddings
+            | Format::OpenAiResponses
+            | Format::Opaque => Dialect::OpenAi,
+        };
         self
     }
 
@@ -266,15 +282,20 @@ impl Problem {
             body.insert("x402Version".to_owned(), v1::X402_VERSION.into());
             body.insert("error".to_owned(), self.reason().into());
         } else {
-            let error = json!({ "message": self.0.detail, "type": code, "code": self.reason() });
-            body.insert("error".to_owned(), error);
+            body.insert("error".to_owned(), self.error(status));
+        }
+        let told = self.0.dialect.content_type(status);
+        if told == JSON {
+            // Where RFC 9457 has its type, these clients look for this word.
+            body.insert("type".to_owned(), "error".into());
+            body.insert("code".to_owned(), code.into());
         }
         body.extend(self.0.members);
         if status == StatusCode::PAYMENT_REQUIRED {
             body.insert("accepts".to_owned(), Value::Array(Vec::new()));
         }
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, told);
         headers.insert(CACHE_CONTROL, NO_STORE);
         headers.insert(VARY, VARY_VALUE);
         if self.0.harmful {
@@ -288,6 +309,20 @@ impl Problem {
         }
     }
 
+    /// What the SDKs of the format show to people.
+    fn error(&self, status: StatusCode) -> Value {
+        match self.0.dialect {
+            Dialect::OpenAi => json!({
+                "message": self.0.detail,
+                "type": self.0.kind.code(),
+                "code": self.reason(),
+            }),
+            Dialect::Anthropic => {
+                json!({ "type": anthropic_type(status), "message": self.0.detail })
+            }
+        }
+    }
+
     fn log(&self) {
         let Some(source) = &self.0.source else { return };
         let (status, code, _, _) = self.0.kind.row();
@@ -296,6 +331,40 @@ impl Problem {
         } else {
             tracing::debug!(code, source = %Chain(source.as_ref()), "request refused");
         }
+    }
+}
+
+/// Whose SDKs read the `error` member of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    OpenAi,
+    Anthropic,
+}
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Dialect {
+    /// A demand to pay is the same for all: x402 clients read it before any SDK does.
+    fn content_type(self, status: StatusCode) -> HeaderValue {
+        match self {
+            Self::Anthropic if status != StatusCode::PAYMENT_REQUIRED => JSON,
+            Self::Anthropic | Self::OpenAi => PROBLEM_JSON,
+        }
+    }
+}
+
+/// The word that the Anthropic API has for errors of this status.
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "request_too_large"
+        }
+        StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        _ if status.is_server_error() => "api_error",
+        _ => "invalid_request_error",
     }
 }
 
@@ -389,6 +458,30 @@ mod tests {
             assert_eq!(parts.headers["vary"], "PAYMENT-SIGNATURE, X-PAYMENT, Authorization");
             assert_eq!(parts.headers.contains_key(X_SHOULD_RETRY), harmful, "{kind:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn anthropic_clients_are_told_in_their_words() {
+        for (kind, status, word) in [
+            (Kind::MalformedRequest, 400, "invalid_request_error"),
+            (Kind::PaymentAlreadyUsed, 409, "invalid_request_error"),
+            (Kind::BodyTooLarge, 413, "request_too_large"),
+            (Kind::UpstreamFailed, 502, "api_error"),
+            (Kind::Unavailable, 503, "overloaded_error"),
+            (Kind::UpstreamTimeout, 504, "timeout_error"),
+        ] {
+            let problem = Problem::new(kind, "No.").told_to_clients_of(Format::AnthropicMessages);
+            let (parts, body) = parts(problem).await;
+            assert_eq!(parts.status, status);
+            assert_eq!(parts.headers["content-type"], "application/json");
+            assert_eq!(body["type"], "error");
+            assert_eq!(body["error"], json!({ "type": word, "message": "No." }));
+            assert_eq!((&body["code"], &body["detail"]), (&json!(kind.code()), &json!("No.")));
+        }
+        let problem = Problem::new(Kind::PaymentRequired, "Pay.").with_reason("insufficient_funds");
+        let (parts, body) = parts(problem.told_to_clients_of(Format::AnthropicMessages)).await;
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        assert_eq!(body["error"], "insufficient_funds");
     }
 
     #[tokio::test]

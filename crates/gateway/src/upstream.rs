@@ -8,7 +8,7 @@ mod idle;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use secrecy::ExposeSecret as _;
 
 pub(crate) use self::idle::{Broken, IdleTimeout};
-use crate::config::Upstream;
+use crate::config::{ApiKey, Upstream};
 use crate::target::Target;
 
 /// The longest wait for a connection.
@@ -124,9 +124,19 @@ fn request(upstream: &Upstream, ask: Ask) -> Result<Request<Body>, http::Error> 
     *request.headers_mut() = ask.headers;
     headers::towards_upstream(request.headers_mut());
     if let Some(key) = &upstream.api_key {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))?;
+        let (name, mut value) = credential(key)?;
         value.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, value);
+        request.headers_mut().insert(name, value);
     }
     Ok(request)
+}
+
+fn credential(key: &ApiKey) -> Result<(HeaderName, HeaderValue), http::Error> {
+    Ok(match key {
+        ApiKey::Bearer(key) => {
+            let value = format!("Bearer {}", key.expose_secret());
+            (AUTHORIZATION, HeaderValue::from_str(&value)?)
+        }
+        ApiKey::Header { name, key } => (name.clone(), HeaderValue::from_str(key.expose_secret())?),
+    })
 }

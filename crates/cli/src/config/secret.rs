@@ -8,7 +8,7 @@ use farebox_chains::EvmKey;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{Problem, Problems};
-use super::section::Value;
+use super::section::{Section, Value};
 
 const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"path\" }`";
 
@@ -24,10 +24,26 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// The secret that a value names.
     pub(crate) fn read(&self, value: &Value<'_>, problems: &mut Problems) -> Option<SecretString> {
-        let Some(mut section) = value.as_section(format!("`{}`", value.key())) else {
+        let section = Self::section(value, problems)?;
+        self.read_section(value, section, problems)
+    }
+
+    /// The table of a value that names a secret, which may say more about it.
+    pub(crate) fn section<'f>(value: &Value<'f>, problems: &mut Problems) -> Option<Section<'f>> {
+        let section = value.as_section(format!("`{}`", value.key()));
+        if section.is_none() {
             problems.push(literal(value));
-            return None;
-        };
+        }
+        section
+    }
+
+    /// The secret of that table.
+    pub(crate) fn read_section(
+        &self,
+        value: &Value<'_>,
+        mut section: Section<'_>,
+        problems: &mut Problems,
+    ) -> Option<SecretString> {
         let variable = section.get("env");
         let file = section.get("file");
         let unknown = section.close(problems);

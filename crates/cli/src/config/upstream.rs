@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_gateway::Upstream;
+use farebox_gateway::{ApiKey, Upstream};
+use http::HeaderName;
+use url::Url;
 
 use super::problem::{Problem, Problems};
 use super::secret::Secrets;
@@ -14,6 +16,22 @@ use super::values::{self, Transport};
 const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// A stream that says nothing for so long is dead.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Where the Anthropic API is.
+const ANTHROPIC_HOST: &str = "api.anthropic.com";
+/// Headers that mean something to HTTP, and so cannot carry a key.
+const NOT_FOR_KEYS: [&str; 10] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// What the routes need to know of the upstreams.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +66,30 @@ pub(crate) fn upstreams(list: &Value<'_>, secrets: &Secrets, problems: &mut Prob
     upstreams
 }
 
+/// `{ env = "…" }` or `{ file = "…" }`, and `header` where the key does not go into
+/// `Authorization: Bearer …`.
+fn read_key(value: &Value<'_>, secrets: &Secrets, problems: &mut Problems) -> Option<ApiKey> {
+    let mut section = Secrets::section(value, problems)?;
+    let header = section.get("header");
+    let key = secrets.read_section(value, section, problems);
+    match header {
+        None => Some(ApiKey::Bearer(key?)),
+        Some(header) => {
+            let name = problems.keep(header_name(&header));
+            Some(ApiKey::Header { name: name?, key: key? })
+        }
+    }
+}
+
+fn header_name(value: &Value<'_>) -> Result<HeaderName, Problem> {
+    let expected = "the name of a header such as `x-api-key`";
+    let name: HeaderName = value.text(expected)?.parse().map_err(|_| value.wrong(expected))?;
+    if NOT_FOR_KEYS.contains(&name.as_str()) {
+        return Err(value.wrong("the name of a header that is not part of HTTP itself"));
+    }
+    Ok(name)
+}
+
 fn upstream(
     mut section: Section<'_>,
     secrets: &Secrets,
@@ -56,7 +98,7 @@ fn upstream(
     let name = section.required("name", problems, values::word);
     let url = section.required("url", problems, |it| values::base_url(it, Transport::Any));
     let key_value = section.get("api_key");
-    let api_key = key_value.as_ref().map(|it| secrets.read(it, problems));
+    let api_key = key_value.as_ref().map(|it| read_key(it, secrets, problems));
     if let (Some(value), Some(url)) = (&key_value, &url)
         && url.scheme() == "http"
         && !values::is_loopback(url)
@@ -65,6 +107,15 @@ fn upstream(
             Problem::warning(value.key_span(), "this key travels over plain http")
                 .label("readable on the way")
                 .help("use an https address for the upstream"),
+        );
+    }
+    if let (Some(value), Some(Some(ApiKey::Bearer(_)))) = (&key_value, &api_key)
+        && url.as_ref().and_then(Url::host_str) == Some(ANTHROPIC_HOST)
+    {
+        problems.push(
+            Problem::warning(value.key_span(), "this API looks for its key in another header")
+                .label("sent as `Authorization: Bearer …`")
+                .help("add `header = \"x-api-key\"`"),
         );
     }
     let head_timeout = section.optional("head_timeout", problems, values::duration);

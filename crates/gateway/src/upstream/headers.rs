@@ -24,11 +24,13 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// What a client says that is meant for us or would speak for somebody else at the upstream.
-const FROM_CLIENT: [&str; 23] = [
+const FROM_CLIENT: [&str; 25] = [
     "accept-encoding",
     "access-control-expose-headers",
     "access-control-request-headers",
     "access-control-request-method",
+    "anthropic-user-profile-id",
+    "anthropic-workspace-id",
     "api-key",
     "authorization",
     "client-ip",
@@ -145,6 +147,9 @@ mod tests {
             ("authorization", "Bearer client"),
             ("cookie", "a=b"),
             ("x-api-key", "k"),
+            ("anthropic-workspace-id", "w"),
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "interleaved-thinking-2025-05-14"),
             ("x-payment", "p"),
             ("x-payment-verified", "true"),
             ("payment-signature", "p"),
@@ -165,7 +170,14 @@ mod tests {
         towards_upstream(&mut headers);
         assert_eq!(
             names(&headers),
-            ["accept", "accept-encoding", "content-type", "x-stainless-lang"]
+            [
+                "accept",
+                "accept-encoding",
+                "anthropic-beta",
+                "anthropic-version",
+                "content-type",
+                "x-stainless-lang"
+            ]
         );
         assert_eq!(headers["accept-encoding"], "identity");
     }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use farebox_billing::{Ceiling, Format, Price};
 use farebox_chains::{AuthorizationWindow, EvmKey, EvmToken, TokenConfig, find_scheme, sign_exact};
 use farebox_gateway::{
-    Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate, OfferToken,
-    Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
+    ApiKey, Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate,
+    OfferToken, Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
 };
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequired, PaymentRequirements, Raw, SettlementResponse,
@@ -17,7 +17,7 @@ use farebox_protocol::{Network, Timestamp, header};
 use farebox_store::{Ledger, SettleMode, SqliteLedger, SqliteOptions, StoredPayment};
 use farebox_testkit::facilitator::FakeFacilitator;
 use farebox_testkit::upstream::{FakeUpstream, Received, Script};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -198,9 +198,19 @@ pub(crate) fn routes(setup: &Setup, upstream: &Arc<Upstream>) -> Vec<Arc<Route>>
         input_per_1m: "0.15".parse().unwrap(),
         output_per_1m: "0.60".parse().unwrap(),
     };
+    let x_api_key = ApiKey::Header {
+        name: HeaderName::from_static("x-api-key"),
+        key: "upstream-key".to_owned().into(),
+    };
+    let keyed = Arc::new(Upstream { api_key: Some(x_api_key), ..Upstream::clone(upstream) });
+    let keyed_route = |name, price, format| route(name, price, format, setup, &keyed);
     let route = |name, price, format| route(name, price, format, setup, upstream);
     vec![
         route("POST /v1/chat/completions", tokens, Format::OpenAiChat),
+        route("POST /v1/completions", tokens, Format::OpenAiCompletions),
+        route("POST /v1/embeddings", tokens, Format::OpenAiEmbeddings),
+        route("POST /v1/responses", tokens, Format::OpenAiResponses),
+        keyed_route("POST /v1/messages", tokens, Format::AnthropicMessages),
         route("GET /v1/models", Price::Free, Format::Opaque),
         route("GET /premium/*", flat, Format::Opaque),
         route("POST /flat", flat, Format::Opaque),
@@ -228,7 +238,7 @@ impl TestApp {
         let to = Arc::new(Upstream {
             name: "fake".to_owned(),
             url: format!("http://{}", upstream.address()).parse().unwrap(),
-            api_key: Some("upstream-key".to_owned().into()),
+            api_key: Some(ApiKey::Bearer("upstream-key".to_owned().into())),
             head_timeout: Duration::from_secs(20),
             idle_timeout: setup.idle_timeout,
         });

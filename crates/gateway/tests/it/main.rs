@@ -19,6 +19,7 @@ mod facilitator_api;
 mod facilitator_v1;
 mod failing;
 mod faults;
+mod formats;
 mod ledger;
 mod lifecycle;
 mod replay;
