@@ -34,6 +34,41 @@ pub enum Buyer {
     OpenAiPython,
 }
 
+/// The official packages of an API's vendor, paying as [`Buyer::OpenAiNpm`] and
+/// [`Buyer::OpenAiPython`] do. The order's URL is the base URL, `…/v1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sdk {
+    /// Of npm: `openai`, `@anthropic-ai/sdk`.
+    Npm,
+    /// Of Python's index: `openai`, `anthropic`.
+    Python,
+}
+
+/// What the official packages buy besides chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/embeddings`
+    Embeddings,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/messages`
+    Messages,
+}
+
+impl Api {
+    /// Its word in the scripts, and the last part of its path.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+        }
+    }
+}
+
 /// What to buy: the arguments of a buying script.
 #[derive(Clone, Debug)]
 pub struct Order(Vec<String>);
@@ -192,6 +227,16 @@ impl Clients {
             Buyer::OpenAiPython => {
                 run(&self.python, &self.py.join("openai_buy.py"), &arguments).await
             }
+        }
+    }
+
+    /// Lets an official package buy from another API than chat.
+    pub async fn buy_from(&self, api: Api, sdk: Sdk, order: &Order) -> Result<Report, ClientError> {
+        let order = order.clone().with(&["--api", api.as_str()]);
+        let arguments = order.0.iter().map(String::as_str).collect::<Vec<_>>();
+        match sdk {
+            Sdk::Npm => run(Path::new("node"), &self.js.join("api_buy.mjs"), &arguments).await,
+            Sdk::Python => run(&self.python, &self.py.join("api_buy.py"), &arguments).await,
         }
     }
 

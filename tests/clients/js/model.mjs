@@ -4,12 +4,14 @@
 //
 // POST /v1/chat/completions   JSON or server-sent events, `--pace-ms` between words; a token is a word.
 //                             A prompt that begins with "fail" is answered with status 500.
+// POST /v1/{completions,embeddings,responses,messages}   likewise (model_apis.mjs)
 // GET  /v1/models             one model, "test"
 // GET  /premium/*             {"premium": PATH}
 // GET  /asked                 every other request so far, [{method, path, headers, body}]; not for customers
 
 import { setTimeout as pause } from "node:timers/promises";
 import express from "express";
+import { apis } from "./model_apis.mjs";
 import { flags } from "./shared.mjs";
 
 const { port, ...options } = flags({
@@ -26,7 +28,8 @@ app.get("/asked", (_, response) => response.json(asked));
 app.use(({ method, originalUrl, headers, body }, response, next) => {
   asked.push({ method, path: originalUrl, headers, body: body ?? null });
   const key = options["api-key"];
-  if (key === undefined || headers.authorization === `Bearer ${key}`) return next();
+  const shown = originalUrl === "/v1/messages" ? headers["x-api-key"] : headers.authorization?.replace(/^Bearer /, "");
+  if (key === undefined || shown === key) return next();
   response.status(401).json({ error: { message: "a wrong API key" } });
 });
 
@@ -34,6 +37,7 @@ app.get("/v1/models", (_, response) => {
   response.json({ object: "list", data: [{ id: "test", object: "model", created: 1, owned_by: "tests" }] });
 });
 app.get("/premium/{*path}", (request, response) => response.json({ premium: request.path }));
+apis(app, paceMs);
 
 app.post("/v1/chat/completions", async (request, response) => {
   const { model, messages, stream, stream_options: streamOptions, ...limits } = request.body;

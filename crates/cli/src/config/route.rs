@@ -22,6 +22,18 @@ use super::values;
 /// The list of models of an OpenAI-compatible API: clients ask for it before they buy.
 const MODELS_PATH: &str = "/v1/models";
 
+/// Formats whose answers have tokens.
+const WITH_OUTPUT: &[Format] = &[
+    Format::OpenAiChat,
+    Format::OpenAiCompletions,
+    Format::OpenAiResponses,
+    Format::AnthropicMessages,
+];
+/// Formats that give several answers to one request.
+const WITH_CHOICES: &[Format] = &[Format::OpenAiChat, Format::OpenAiCompletions];
+/// Formats that have two fields for the limit.
+const WITH_TWO_LIMITS: &[Format] = &[Format::OpenAiChat];
+
 /// What a route may refer to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Declared<'a> {
@@ -29,6 +41,8 @@ pub(crate) struct Declared<'a> {
     pub(crate) networks: &'a Networks,
     /// `[[upstream]]`.
     pub(crate) upstreams: &'a Upstreams,
+    /// `public_url` of `[server]`, where that is right.
+    pub(crate) public_url: Option<&'a Url>,
     /// Whose payments are taken where a route does not say it.
     pub(crate) versions: Versions,
 }
@@ -41,8 +55,6 @@ pub(crate) fn routes(
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     let mut matches: Vec<Match> = Vec::new();
-    /// `public_url` of `[server]`, where that is right.
-    pub(crate) public_url: Option<&'a Url>,
     for entry in problems.keep(list.list("`[[route]]` tables")).unwrap_or_default() {
         let section = entry.section("[[route]]", "a table with `match`, `upstream`, `price`");
         let Some(mut section) = problems.keep(section) else { continue };
@@ -176,25 +188,26 @@ fn read_ceiling(
     fitting: Format,
     problems: &mut Problems,
 ) -> Ceiling {
-    let has_tokens = |value: &Value<'_>| match format {
-        Some(format) if !format.is_metered() => {
-            Err(Problem::error(value.key_span(), format!("`{}` has no effect here", value.key()))
-                .label("only routes with a metered format have tokens")
-                .help(format!("add `format = \"{fitting}\"`, or remove this key")))
-        }
+    let bounds = |value: &Value<'_>, formats: &[Format]| match format {
+        Some(Format::Opaque) => Err(no_effect(value)
+            .label("only routes with a metered format have tokens")
+            .help(format!("add `format = \"{fitting}\"`, or remove this key"))),
+        Some(format) if !formats.contains(&format) => Err(no_effect(value)
+            .label(format!("nothing that `{format}` has"))
+            .help("remove this key")),
         Some(_) | None => Ok(()),
     };
     let standard = Ceiling::default();
     let max_output_tokens = section.optional("max_output_tokens", problems, |value| {
-        has_tokens(value)?;
+        bounds(value, WITH_OUTPUT)?;
         value.count("a number of tokens of at least 1")
     });
     let max_choices = section.optional("max_choices", problems, |value| {
-        has_tokens(value)?;
+        bounds(value, WITH_CHOICES)?;
         value.count("a number of choices of at least 1")
     });
     let output_limit = section.optional("output_limit", problems, |value| {
-        has_tokens(value)?;
+        bounds(value, WITH_TWO_LIMITS)?;
         read_output_limit(value)
     });
     Ceiling {
@@ -202,6 +215,10 @@ fn read_ceiling(
         max_choices: max_choices.unwrap_or(standard.max_choices),
         output_limit: output_limit.unwrap_or(standard.output_limit),
     }
+}
+
+fn no_effect(value: &Value<'_>) -> Problem {
+    Problem::error(value.key_span(), format!("`{}` has no effect here", value.key()))
 }
 
 fn read_output_limit(value: &Value<'_>) -> Result<OutputLimit, Problem> {

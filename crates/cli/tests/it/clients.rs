@@ -1,5 +1,6 @@
 //! The official clients buy from `farebox serve`; the official server sells through `farebox facilitator`.
 
+mod apis;
 mod shop;
 mod v1;
 

@@ -146,6 +146,59 @@ fn upstreams_and_routes() {
 }
 
 #[test]
+fn formats() {
+    let path = "POST /v1/chat/completions";
+    check("\"openai-chat\"", "\"anthropic-mesages\"", "23:10", &["`anthropic-messages`"]);
+    check(path, "GET /v1/chat", "23:10", &["`opaque`: `openai-chat` is asked for by POST"]);
+    // What is missing is named by the path.
+    for (own, format) in [
+        ("/v1/messages", "anthropic-messages"),
+        ("/openai/v1/completions", "openai-completions"),
+        ("/v1/embeddings", "openai-embeddings"),
+        ("/v1/responses", "openai-responses"),
+        ("/v1/chat/completions", "openai-chat"),
+        ("/anything", "openai-chat"),
+    ] {
+        let config = GOOD.replacen(path, &format!("POST {own}"), 1);
+        let ran = check_file(&config.replacen("format = \"openai-chat\"", "", 1));
+        assert_eq!(ran.code, 1, "{own}");
+        let words = format!("add `format = \"{format}\"`");
+        assert!(ran.stderr.contains(&words), "{own}: {}", ran.stderr);
+        let ran = check_file(&config.replacen("openai-chat", format, 1));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{own}");
+    }
+    let bound = |it: &str| format!("\"openai-embeddings\"\n{it}");
+    for key in ["max_output_tokens = 5", "max_choices = 2", "output_limit = \"max_tokens\""] {
+        check("\"openai-chat\"", &bound(key), "24:1", &["no effect", "`openai-embeddings` has"]);
+    }
+    let messages = "\"anthropic-messages\"\nmax_choices = 2";
+    check("\"openai-chat\"", messages, "24:1", &["`max_choices` has no effect here"]);
+}
+
+#[test]
+fn where_an_upstream_looks_for_its_key() {
+    let key = |header: &str| format!("{{ file = \"settler.key\", header = {header} }}\n");
+    let from = "{ file = \"settler.key\" }\n";
+    let ran = check_file(&GOOD.replacen(from, &key("\"x-api-key\""), 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    check(from, &key("\"x api key\""), "18:44", &["the name of a header such as `x-api-key`"]);
+    check(from, &key("\"Host\""), "18:44", &["not part of HTTP itself"]);
+    check(from, &key("7"), "18:44", &["the name of a header"]);
+    let anthropic = GOOD.replacen("http://127.0.0.1:8000", "https://api.anthropic.com", 1);
+    let ran = check_file(&anthropic);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("add `header = \"x-api-key\"`"), "{}", ran.stderr);
+    let ran = check_file(&anthropic.replacen(from, &key("\"x-api-key\""), 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn an_offer_that_no_proxy_would_pass() {
+    let story = format!("description = \"{}\"\nmatch = \"GET /premium/*\"", "x".repeat(7_000));
+    check("match = \"GET /premium/*\"", &story, "29:9", &["cannot work", "more than 8 kB"]);
+}
+
+#[test]
 fn toml_itself() {
     check("asset = \"usdc\"", "asset = usdc", "9:9", &["this is not TOML"]);
     check("asset = \"usdc\"", "asset = \"usdc\"\nasset = \"usdc\"", "10:1", &["duplicate key"]);

@@ -46,6 +46,7 @@ impl Shop {
     pub(crate) async fn open(kind: EvmKind) -> Self {
         let (chain, clients) = foundations(kind).await;
         let model = clients.model(PACE, API_KEY).await.unwrap();
+        let model_url = model.url();
         let config = format!(
             r#"
             {}
@@ -55,12 +56,40 @@ impl Shop {
             url = "sqlite:farebox.db"
             [[upstream]]
             name = "llm"
-            url = "{}"
+            url = "{model_url}"
             api_key = {{ file = "upstream.key" }}
             [[route]]
             match = "POST /v1/chat/completions"
             upstream = "llm"
             format = "openai-chat"
+            price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
+            offer = ["exact"]
+            [[route]]
+            match = "POST /v1/completions"
+            upstream = "llm"
+            format = "openai-completions"
+            price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
+            offer = ["exact"]
+            [[route]]
+            match = "POST /v1/embeddings"
+            upstream = "llm"
+            format = "openai-embeddings"
+            price = {{ input_per_1m = "10.00", output_per_1m = "0" }}
+            offer = ["exact"]
+            [[route]]
+            match = "POST /v1/responses"
+            upstream = "llm"
+            format = "openai-responses"
+            price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
+            offer = ["exact"]
+            [[upstream]]
+            name = "keyed"
+            url = "{model_url}"
+            api_key = {{ file = "upstream.key", header = "x-api-key" }}
+            [[route]]
+            match = "POST /v1/messages"
+            upstream = "keyed"
+            format = "anthropic-messages"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
             offer = ["exact"]
             [[route]]
@@ -70,7 +99,6 @@ impl Shop {
             offer = ["exact"]
             "#,
             network(&chain),
-            model.url(),
         );
         let farebox = Farebox::start("serve", &config).await;
         Self { chain, clients, model, farebox }
