@@ -167,11 +167,18 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Of an answer that has to be withheld until it is settled.
     pub withheld_bytes_max: usize,
-    /// From the end of one request to the last byte of the next one's head; also the longest
-    /// silence within a request body.
+    /// From the first byte of a request to the last one of its head; also the longest silence within
+    /// its body.
     pub header_timeout: Duration,
+    /// The longest pause between two requests on one connection.
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of an answer before its connection is dropped. What it has
+    /// bought is finished and charged all the same.
+    pub write_timeout: Duration,
     /// Of connections at one time.
     pub connections_max: usize,
+    /// Of them, those of one address (IPv6: of one /64). A proxy in front is one address, too.
+    pub connections_per_address_max: usize,
     /// How long a quote is good.
     pub quote_ttl: Duration,
     /// The longest wait of a client for a settlement.
@@ -186,7 +193,10 @@ impl Limits {
         request_bytes_max: 8 << 20,
         withheld_bytes_max: 16 << 20,
         header_timeout: Duration::from_secs(5),
+        keep_alive: Duration::from_secs(75),
+        write_timeout: Duration::from_secs(30),
         connections_max: 10_000,
+        connections_per_address_max: 5_000,
         quote_ttl: Duration::from_mins(5),
         settle_wait: Duration::from_secs(30),
         drain: Duration::from_secs(30),

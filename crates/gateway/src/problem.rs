@@ -34,9 +34,9 @@ pub(crate) enum Kind {
     UnsupportedPayment,
     /// Pay, or pay differently.
     PaymentRequired,
+    /// No such path here.
     /// The payer must let Permit2 spend the token, and did not sign for that either.
     AllowanceRequired,
-    /// No such path here.
     NoSuchRoute,
     /// The path exists with other methods.
     MethodNotAllowed,
@@ -95,10 +95,10 @@ impl Kind {
             Self::PaymentRequired => {
                 (S::PAYMENT_REQUIRED, "payment_required", "Payment required", Harmless)
             }
+            Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
             Self::AllowanceRequired => {
                 (S::PRECONDITION_FAILED, "allowance_required", "Allowance required", Harmless)
             }
-            Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", Harmless)
             }
@@ -391,6 +391,27 @@ impl Prepared {
             Some(_) | None => body,
         };
         Self { status, headers, body }
+    }
+
+    /// What the answer's head says.
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// As the last answer on an HTTP/1.1 connection, byte by byte; `line` is one more header.
+    pub(crate) fn into_last_http1(self, line: &str) -> Vec<u8> {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_u16()).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        if !line.is_empty() {
+            bytes.extend([line.as_bytes(), b"\r\n"].concat());
+        }
+        let length = self.body.len();
+        bytes.extend(format!("content-length: {length}\r\nconnection: close\r\n\r\n").bytes());
+        bytes.extend(self.body);
+        bytes
     }
 
     /// As an answer.

@@ -1,7 +1,10 @@
 //! The gateway's life: from its parts to a port that is served, and the way out.
 
 mod connection;
+mod crowd;
 pub(crate) mod listening;
+mod pulse;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;

@@ -39,6 +39,8 @@ pub enum OnVerify {
     Unreachable,
     /// They claim that the payment is somebody else's.
     OtherPayer,
+    /// They tell the truth when the gate opens.
+    Wait(Arc<Gate>),
 }
 
 /// What happens to settlements.
@@ -161,20 +163,23 @@ impl Facilitator for FakeFacilitator {
             state.verifications = state.verifications.saturating_add(1);
             state.on_verify.clone()
         };
+        if let OnVerify::Wait(gate) = &behaviour {
+            gate.pass().await;
+        }
         let payment = match (behaviour, check_payment(&self.token, request, now)) {
             (OnVerify::Unreachable, _) => return Err(unreachable()),
             (OnVerify::OtherPayer, Ok(_)) => {
                 let payer = "0x000000000000000000000000000000000000dEaD".to_owned();
                 return Ok(Verification::Valid { payer, balance: None });
             }
-            (OnVerify::Honest | OnVerify::OtherPayer, Err(refusal)) => {
+            (OnVerify::Honest | OnVerify::OtherPayer | OnVerify::Wait(_), Err(refusal)) => {
                 return Ok(Verification::Invalid {
                     reason: refusal.reason,
                     message: refusal.message,
                     payer: refusal.payer,
                 });
             }
-            (OnVerify::Honest, Ok(payment)) => payment,
+            (OnVerify::Honest | OnVerify::Wait(_), Ok(payment)) => payment,
         };
         let state = self.state();
         let payer = payment.payer().to_string();

@@ -2,8 +2,7 @@
 
 use reqwest::{Request, Response};
 
-use super::{Purse, no_redirects};
-use crate::challenge::Challenge;
+use super::{Purse, no_redirects, read_challenge};
 use crate::error::PayError;
 use crate::offer::Offer;
 use crate::policy::Policy;
@@ -29,8 +28,7 @@ pub async fn preview(
     let url = request.url().clone();
     let answer = Direct(&http).send(request).await;
     let answer = answer.map_err(|it| PayError::Unreachable(it.source))?;
-    let (answer, challenge) = Challenge::of(answer).await;
-    let Some(challenge) = challenge? else { return Ok(Preview::Free(answer)) };
+    let Some(challenge) = read_challenge(&answer)? else { return Ok(Preview::Free(answer)) };
     purse.check_way(&url, &answer)?;
     let (offer, _) = purse.choose(&challenge)?;
     Ok(Preview::WouldPay(Box::new(offer)))

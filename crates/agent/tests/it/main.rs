@@ -15,5 +15,3 @@ mod seller;
 mod streams;
 #[cfg(test)]
 mod tools;
-#[cfg(test)]
-mod v1;

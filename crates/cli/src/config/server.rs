@@ -117,20 +117,31 @@ pub(crate) fn limits(mut section: Section<'_>, problems: &mut Problems) -> Limit
     let quote_ttl = span(&mut section, "quote_ttl", standard.quote_ttl);
     let settle_wait = span(&mut section, "settle_wait", standard.settle_wait);
     let drain = span(&mut section, "drain", standard.drain);
-    let connections_max = section
-        .optional("connections_max", problems, |value| {
-            let count = value.count("a number of connections of at least 1")?;
-            usize::try_from(count).map_err(|_| value.wrong("a smaller number"))
-        })
-        .unwrap_or(standard.connections_max);
+    let keep_alive = span(&mut section, "keep_alive", standard.keep_alive);
+    let write_timeout = span(&mut section, "write_timeout", standard.write_timeout);
+    let mut connections =
+        |section: &mut Section<'_>, key| section.optional(key, problems, connections);
+    let connections_max =
+        connections(&mut section, "connections_max").unwrap_or(standard.connections_max);
+    // By itself, half of all: no single address keeps the others out.
+    let connections_per_address_max = connections(&mut section, "connections_per_address_max")
+        .unwrap_or(connections_max.div_ceil(2));
     section.close(problems);
     Limits {
         request_bytes_max,
         withheld_bytes_max,
         header_timeout,
+        keep_alive,
+        write_timeout,
         connections_max,
+        connections_per_address_max,
         quote_ttl,
         settle_wait,
         drain,
     }
+}
+
+fn connections(value: &Value<'_>) -> Result<usize, Problem> {
+    let count = value.count("a number of connections of at least 1")?;
+    usize::try_from(count).map_err(|_| value.wrong("a smaller number"))
 }

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use super::listening::{Answers, Bounds, Lives};
+use super::pulse::{Beating, Pulse, Still};
+use super::wire::Wire;
 
 /// What a client that speaks HTTP/2 without TLS sends first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -66,20 +68,27 @@ pub(super) async fn serve(stream: TcpStream, answers: impl Answers, bounds: Boun
         protocol = tokio::time::timeout(bounds.header_timeout, sniff(&stream)) => protocol,
     };
     let Ok(Ok(protocol)) = protocol else { return };
-    let io = TokioIo::new(stream);
+    let pulse = Arc::new(Pulse::default());
+    let io = TokioIo::new(Wire::new(stream, Arc::clone(&pulse), bounds));
+    let requests = Arc::clone(&pulse);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answers = answers.clone();
-        async move { Ok::<Response<Body>, Infallible>(answers.answer(request).await) }
+        let (answers, open) = (answers.clone(), requests.begin());
+        async move {
+            let answer = answers.answer(request).await;
+            Ok::<Response<Beating>, Infallible>(answer.map(|body| Beating::new(body, open)))
+        }
     });
+    let held = Held { lives: &lives, pulse: &pulse, bounds };
     match protocol {
         Protocol::Http1 => {
+            // Between two requests and within a head, time is watched by the wire and the pulse.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(bounds.header_timeout)
+                .header_read_timeout(None)
                 .max_buf_size(HEAD_BUFFER_BYTES)
                 .max_headers(HEADERS_PARSED_MAX)
                 .serve_connection(io, service);
-            until_done(connection, &lives).await;
+            held.until_done(connection).await;
         }
         Protocol::Http2 => {
             let connection = http2::Builder::new(Tracked(lives.connections.clone()))
@@ -88,31 +97,50 @@ pub(super) async fn serve(stream: TcpStream, answers: impl Answers, bounds: Boun
                 .max_concurrent_streams(STREAMS_MAX)
                 .keep_alive_interval(PING_INTERVAL)
                 .serve_connection(io, service);
-            until_done(connection, &lives).await;
+            held.until_done(connection).await;
         }
     }
 }
 
-async fn until_done(connection: impl Graceful, lives: &Lives) {
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = lives.stop.cancelled() => {
-            connection.as_mut().finish();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = lives.abort.cancelled() => return,
+/// What decides how long a connection is held.
+struct Held<'a> {
+    lives: &'a Lives,
+    pulse: &'a Pulse,
+    bounds: Bounds,
+}
+
+impl Held<'_> {
+    async fn until_done(self, connection: impl Graceful) {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            still = self.pulse.still(self.bounds) => {
+                tracing::debug!(?still, "connection given up");
+                if still == Still::Stuck {
+                    return;
+                }
+                connection.as_mut().finish();
+                let last = tokio::time::timeout(self.bounds.write_timeout, connection);
+                let Ok(ended) = last.await else { return };
+                ended
             }
+            () = self.lives.stop.cancelled() => {
+                connection.as_mut().finish();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.lives.abort.cancelled() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended early");
     }
 }
 
-impl<S> Graceful for http1::Connection<TokioIo<TcpStream>, S>
+impl<S> Graceful for http1::Connection<TokioIo<Wire>, S>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S: hyper::service::HttpService<Incoming, ResBody = Beating>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn finish(self: Pin<&mut Self>) {
@@ -120,9 +148,9 @@ where
     }
 }
 
-impl<S> Graceful for http2::Connection<TokioIo<TcpStream>, S, Tracked>
+impl<S> Graceful for http2::Connection<TokioIo<Wire>, S, Tracked>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S: hyper::service::HttpService<Incoming, ResBody = Beating>,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::crowd::Crowd;
 use crate::config::Limits;
 
 /// A pause before the next try where a connection could not be accepted.
@@ -28,12 +29,21 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) header_timeout: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
 }
 
 impl From<Limits> for Bounds {
     fn from(limits: Limits) -> Self {
-        Self { header_timeout: limits.header_timeout, connections_max: limits.connections_max }
+        Self {
+            header_timeout: limits.header_timeout,
+            keep_alive: limits.keep_alive,
+            write_timeout: limits.write_timeout,
+            connections_max: limits.connections_max,
+            connections_per_address_max: limits.connections_per_address_max,
+        }
     }
 }
 
@@ -87,6 +97,7 @@ impl Listening {
 
 async fn accept(listener: TcpListener, answers: impl Answers, bounds: Bounds, lives: Lives) {
     let slots = Arc::new(Semaphore::new(bounds.connections_max));
+    let crowd = Crowd::new(bounds.connections_per_address_max);
     loop {
         // Above the limit new connections wait in the listen queue.
         let next = async {
@@ -98,11 +109,15 @@ async fn accept(listener: TcpListener, answers: impl Answers, bounds: Bounds, li
             accepted = next => accepted,
         };
         match accepted {
-            Some((Ok((stream, _)), slot)) => {
+            Some((Ok((stream, peer)), slot)) => {
+                let Some(place) = crowd.enter(peer.ip()) else {
+                    tracing::debug!("connection refused: its address has too many");
+                    continue;
+                };
                 let connection = connection::serve(stream, answers.clone(), bounds, lives.clone());
                 lives.connections.spawn(async move {
                     connection.await;
-                    drop(slot);
+                    drop((place, slot));
                 });
             }
             Some((Err(error), _)) => {

@@ -263,6 +263,10 @@ impl TestApp {
         Self { facilitator, upstream, ledger, clock, buyer, http, running, _files: files }
     }
 
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.running.local_addr()
+    }
+
     pub(crate) fn url(&self, target: &str) -> String {
         format!("http://{}{target}", self.running.local_addr())
     }

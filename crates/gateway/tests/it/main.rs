@@ -13,6 +13,7 @@ mod binding;
 mod buying;
 mod caching;
 mod chain;
+mod connections;
 mod crash;
 mod crossing;
 mod facilitator_api;

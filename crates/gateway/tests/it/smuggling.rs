@@ -111,6 +111,24 @@ async fn a16_too_much_of_a_header_is_431() {
     check(&app, &many, 431, "headers_too_large").await;
 }
 
+/// A problem that stands there byte by byte.
+#[track_caller]
+fn check_raw(answer: &str, status: u16, code: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    for header in [
+        "content-type: application/problem+json".to_owned(),
+        "connection: close".to_owned(),
+        "access-control-allow-origin: *".to_owned(),
+        format!("content-length: {}", body.len()),
+    ] {
+        assert!(head.split("\r\n").any(|it| it == header), "no {header} in {head}");
+    }
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["type"], format!("urn:farebox:problem:{code}"));
+    assert_eq!(body["status"], status);
+}
+
 #[tokio::test]
 async fn a16_what_no_parser_takes_is_refused_by_the_connection() {
     let app = app().await;
@@ -119,17 +137,24 @@ async fn a16_what_no_parser_takes_is_refused_by_the_connection() {
         write!(endless, "x-{n}: {}\r\n", "v".repeat(20)).unwrap();
     }
     let answer = app.raw(format!("{endless}\r\n").as_bytes()).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    check_raw(&answer, 431, "headers_too_large");
     for bytes in [
         "GET /premium/a HTTP/1.1\r\nhost: h\r\npayment-signature: a\0b\r\n\r\n",
         "GET /premium/a HTTP/1.1\r\nhost: h\r\nbad name: 1\r\n\r\n",
         "GET /premium/a HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         "GET /premium/a HTTP/9.9\r\nhost: h\r\n\r\n",
         "\x16\x03\x01\x02\r\n\r\n",
+        "GET /premium/a\r\n\r\n",
+        "GET /premium/a b HTTP/1.1\r\nhost: h\r\n\r\n",
     ] {
-        let answer = app.raw(bytes.as_bytes()).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{bytes:?}: {answer}");
+        check_raw(&app.raw(bytes.as_bytes()).await, 400, "malformed_request");
     }
+    // Behind an answer on the same connection, too.
+    let behind = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\nbad\0\r\n\r\n";
+    let answer = app.raw(behind).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, second) = answer.split_at(answer.rfind("HTTP/1.1").unwrap());
+    check_raw(second, 400, "malformed_request");
     assert_eq!(app.received(), 0);
 }
 
