@@ -247,13 +247,17 @@ impl Chain {
     ) -> Outcome {
         let transaction = departed.transaction;
         match departed.fate.await {
-            Ok(Fate::Mined(receipt)) if is_payment(&receipt, call, payment) => {
-                Outcome::Settled(settlement_of(payment, &receipt))
-            }
-            // Somebody may have been faster with the same authorisation: that counts as settled.
             Ok(Fate::Mined(receipt)) => {
                 let hash = receipt.transaction_hash;
-                self.reconcile(payment, hash, Some(&receipt)).await
+                match proof_of(&receipt, call, payment) {
+                    Proof::Paid => Outcome::Settled(settlement_of(payment, &receipt)),
+                    Proof::Spent => without_events(payment, hash),
+                    // Somebody may have been faster with the same authorisation: that counts as
+                    // settled.
+                    Proof::Unrelated | Proof::Cancelled | Proof::Unclear => {
+                        self.reconcile(payment, hash, Some(&receipt)).await
+                    }
+                }
             }
             Ok(Fate::Superseded) => self.reconcile(payment, transaction, None).await,
             Err(_) => Outcome::Unknown { transaction: Some(transaction) },
@@ -333,9 +337,12 @@ fn is_of_configuration(reason: &Reason) -> bool {
     .contains(reason)
 }
 
-fn is_payment(receipt: &Receipt, call: &ContractCall, payment: &EvmPayment) -> bool {
-    let seen = Seen { call, logs: &receipt.logs };
-    receipt.succeeded() && payment.method.proof(payment, seen) == Proof::Paid
+/// What our own transaction proves.
+fn proof_of(receipt: &Receipt, call: &ContractCall, payment: &EvmPayment) -> Proof {
+    if !receipt.succeeded() {
+        return Proof::Unrelated;
+    }
+    payment.method.proof(payment, Seen { call, logs: &receipt.logs })
 }
 
 /// A settlement that moved nothing.

@@ -11,11 +11,19 @@ mod lagging;
 #[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
 mod parallel;
 #[cfg(test)]
+mod permit2;
+#[cfg(test)]
+mod permit2_attacks;
+#[cfg(test)]
 mod pure;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod settling;
+#[cfg(test)]
+mod signed_permit2;
+#[cfg(test)]
+mod sponsoring;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farebox_chains::{
-    AuthorizationWindow, EvmKey, LocalFacilitator, NetworkConfig, find_network, sign_exact,
+    AuthorizationWindow, EvmKey, ExactPermit2, LocalFacilitator, NetworkConfig, Scheme, Upto,
+    find_network, sign_exact, sign_permit2_exact, sign_upto,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, Mining};
 use farebox_protocol::wire::{
@@ -180,4 +181,69 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it did not come about: {what}");
+}
+
+/// The contract that payers of Permit2 payments must let spend their token.
+pub(crate) const PERMIT2: &str = "0x000000000022D473030F116dDEE9F6B43aC78BA3";
+
+/// A demand for so many units by Permit2: `exact`, or `upto` where this facilitator is named.
+pub(crate) fn demand_by_permit2(units: u128, facilitator: Option<&str>) -> PaymentRequirements {
+    let scheme: &dyn Scheme = if facilitator.is_some() { &Upto } else { &ExactPermit2 };
+    let mut demand = demand(units);
+    demand.scheme = scheme.name().to_owned();
+    demand.extra.extend(scheme.extra(facilitator));
+    demand
+}
+
+/// The same at another amount: what is to be settled of an `upto` payment.
+pub(crate) fn at_amount(request: &SettleRequest, units: u128) -> SettleRequest {
+    altered(request, |it| it["paymentRequirements"]["amount"] = json!(units.to_string()))
+}
+
+/// A payment of the demand by Permit2, good from now for five minutes.
+pub(crate) fn pay_by_permit2(
+    key: &EvmKey,
+    demand: &PaymentRequirements,
+    number: u64,
+) -> SettleRequest {
+    let window = AuthorizationWindow {
+        valid_after: Timestamp::from_seconds(0),
+        valid_before: now().plus(Duration::from_mins(5)),
+    };
+    let sign = if demand.scheme == "upto" { sign_upto } else { sign_permit2_exact };
+    request(demand, sign(key, demand, window, nonce(number)).unwrap())
+}
+
+/// The first dev account: the facilitator of most worlds.
+pub(crate) fn facilitator() -> String {
+    DEV_ACCOUNTS[0].address.to_string()
+}
+
+impl World {
+    /// Another facilitator on the same chain, which has seen nothing.
+    pub(crate) fn another(&self, keys: Vec<EvmKey>) -> LocalFacilitator {
+        let config = network_config(&[self.devnet.url()]);
+        LocalFacilitator::new(vec![config], keys, self.tasks.clone(), self.stop.clone()).unwrap()
+    }
+
+    /// Lets Permit2 spend all that the payer has.
+    pub(crate) async fn approve_permit2(&self) {
+        let spender = PERMIT2.trim_start_matches("0x").to_lowercase();
+        let data = format!("0x095ea7b3{spender:0>64}{}", "f".repeat(64));
+        self.send(9, TOKEN, &data).await;
+    }
+
+    /// A transaction by a dev account; its hash.
+    pub(crate) async fn send(&self, account: usize, to: &str, data: &str) -> String {
+        let from = DEV_ACCOUNTS[account].address;
+        let call = json!([{
+            "from": from,
+            "to": to,
+            "data": data,
+            "gas": "0x7a120",
+            "maxFeePerGas": "0x174876e800",
+            "maxPriorityFeePerGas": "0x174876e800",
+        }]);
+        self.rpc("eth_sendTransaction", call).await.as_str().unwrap().to_owned()
+    }
 }
