@@ -10,8 +10,7 @@ mod receipt_url;
 
 use std::sync::Arc;
 
-use farebox_protocol::header::PAYMENT_SIGNATURE;
-use http::StatusCode;
+use farebox_protocol::header::{PAYMENT_SIGNATURE, X_PAYMENT};
 use reqwest::{Request, Response};
 use url::{Host, Url};
 
@@ -81,7 +80,7 @@ impl PayingClient {
     /// Sends the request and pays for it if that is asked and allowed.
     ///
     /// An answer comes back whatever its status; a 402 without a payment is one that does not speak
-    /// x402 v2. Dropping the future after something was signed leaves the amount reserved.
+    /// x402. Dropping the future after something was signed leaves the amount reserved.
     pub async fn execute(&self, request: Request) -> Result<PaidResponse, PayError> {
         self.payer.run(&mut Direct(&self.http), request).await
     }
@@ -117,14 +116,15 @@ impl Payer {
         transport: &mut dyn Transport,
         request: Request,
     ) -> Result<PaidResponse, PayError> {
-        if request.headers().contains_key(PAYMENT_SIGNATURE) {
+        if [PAYMENT_SIGNATURE, X_PAYMENT].iter().any(|it| request.headers().contains_key(*it)) {
             return Err(PayError::CarriesPayment);
         }
         let url = request.url().clone();
         let repeat = request.try_clone();
         let answer = transport.send(request).await;
         let answer = answer.map_err(|it| PayError::Unreachable(it.source))?;
-        let Some(challenge) = read_challenge(&answer)? else {
+        let (answer, challenge) = Challenge::of(answer).await;
+        let Some(challenge) = challenge? else {
             return Ok(PaidResponse { response: answer, payment: None });
         };
         self.purse.check_way(&url, &answer)?;
@@ -183,13 +183,6 @@ impl Purse {
 
 fn no_redirects(http: reqwest::ClientBuilder) -> Result<reqwest::Client, reqwest::Error> {
     http.redirect(reqwest::redirect::Policy::none()).build()
-}
-
-fn read_challenge(answer: &Response) -> Result<Option<Challenge>, PayError> {
-    if answer.status() != StatusCode::PAYMENT_REQUIRED {
-        return Ok(None);
-    }
-    Ok(Challenge::read(answer.headers())?)
 }
 
 fn is_loopback(url: &Url) -> bool {

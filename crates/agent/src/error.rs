@@ -22,7 +22,7 @@ pub enum PayError {
     )]
     NotRepeatable,
     /// The request carries a payment of its own: leave it to this client, or use another.
-    #[error("the request already has a PAYMENT-SIGNATURE header")]
+    #[error("the request already has a PAYMENT-SIGNATURE or X-PAYMENT header")]
     CarriesPayment,
     /// Over plain http anyone on the way could swap the recipient: use https, or allow it.
     #[error("payment refused: expected https, found http to {host:?}, which is not this machine")]

@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use farebox_billing::Receipt;
-use farebox_chains::{AuthorizationWindow, CannotSign, EvmAddress};
-use farebox_protocol::wire::{Object, PaymentPayload, SettlementResponse, X402_VERSION};
+use farebox_chains::{AuthorizationWindow, CannotSign, EvmAddress, find_network};
+use farebox_protocol::wire::{Object, PaymentPayload, SettlementResponse, X402_VERSION, v1};
 use farebox_protocol::{Amount, Network, PaymentId, Timestamp, bound_nonce, header};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+use serde_json::Value;
 use url::Url;
 
-use crate::challenge::Challenge;
+use crate::challenge::{Challenge, Version};
 use crate::entropy::{self, NoEntropy};
 use crate::offer::Offer;
 use crate::proof::BadProof;
@@ -125,6 +126,9 @@ pub enum Doubt {
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) terms: Terms,
+    /// In which it is written, and answered.
+    pub(crate) version: Version,
+    pub(crate) name: HeaderName,
     pub(crate) header: HeaderValue,
     /// Whether the offer had a quote seal, which Farebox gateways put there.
     pub(crate) quoted: bool,
@@ -158,22 +162,44 @@ pub(crate) fn sign(
     };
     let valid_before = Timestamp::from_seconds(now.seconds()).plus(offer.validity());
     let window = AuthorizationWindow { valid_after: Timestamp::from_seconds(0), valid_before };
-    let payment = PaymentPayload {
-        x402_version: X402_VERSION,
-        payload: wallet.sign_exact(&offer.requirements, window, nonce)?,
-        resource: challenge.resource.clone(),
-        accepted: offer.requirements.clone(),
-        extensions: challenge.extensions.clone(),
-        rest: Object::new(),
+    let payload = wallet.sign_exact(&offer.requirements, window, nonce)?;
+    let (name, text) = match challenge.version {
+        Version::One => (header::X_PAYMENT, write_v1(offer, payload)),
+        Version::Two => (header::PAYMENT_SIGNATURE, write(offer, challenge, payload)),
     };
-    let text = header::encode(&payment).map_err(|it| SignError::Header(it.into()))?;
+    let text = text.map_err(|it| SignError::Header(it.into()))?;
     let mut header = HeaderValue::from_str(&text).map_err(|it| SignError::Header(it.into()))?;
     // Keeps it out of Debug output and of HTTP/2 header tables.
     header.set_sensitive(true);
     Ok(Signed {
         terms: terms(wallet, offer, nonce, valid_before),
+        version: challenge.version,
+        name: HeaderName::from_static(name),
         header,
         quoted: offer.quote().is_some(),
+    })
+}
+
+fn write(offer: &Offer, challenge: &Challenge, payload: Value) -> serde_json::Result<String> {
+    header::encode(&PaymentPayload {
+        x402_version: X402_VERSION,
+        payload,
+        resource: challenge.resource.clone(),
+        accepted: offer.requirements.clone(),
+        extensions: challenge.extensions.clone(),
+        rest: Object::new(),
+    })
+}
+
+/// The network goes by the name that its offer came with: there is one for each.
+fn write_v1(offer: &Offer, payload: Value) -> serde_json::Result<String> {
+    let network = offer.requirements.network.as_str();
+    header::encode(&v1::PaymentPayload {
+        x402_version: v1::X402_VERSION,
+        scheme: offer.requirements.scheme.clone(),
+        network: find_network(network).map_or(network, |row| row.v1_name).to_owned(),
+        payload,
+        rest: Object::new(),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::payment::{Outcome, Proof, Terms};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
     /// There are several.
-    #[error("expected one PAYMENT-RESPONSE header, found {found}")]
+    #[error("expected one settlement header, found {found}")]
     Repeated {
         /// How many.
         found: usize,

@@ -1,6 +1,9 @@
 //! An answer taken apart and put together again with another body.
 
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
 use http::response::Parts;
+use http_body_util::BodyExt as _;
 use reqwest::{Body, Response, ResponseBuilderExt as _};
 use url::Url;
 
@@ -21,4 +24,27 @@ pub(crate) fn together(url: Url, parts: Parts, body: Body) -> Response {
     *built.headers_mut() = parts.headers;
     built.extensions_mut().extend(parts.extensions);
     Response::from(built)
+}
+
+/// Reads a body of at most `bytes_max` to its end. The answer comes back as it was, for its reader to
+/// read again; a body that is longer or breaks off does so for its reader too.
+pub(crate) async fn read_ahead(response: Response, bytes_max: usize) -> (Response, Option<Bytes>) {
+    let (url, parts, body) = apart(response);
+    let mut rest = body.into_data_stream();
+    let mut read = BytesMut::new();
+    let last = loop {
+        match rest.next().await {
+            Some(Ok(data)) => read.extend_from_slice(&data),
+            Some(Err(error)) => break Some(Err(error)),
+            None => {
+                let whole = read.freeze();
+                return (together(url, parts, Body::from(whole.clone())), Some(whole));
+            }
+        }
+        if bytes_max < read.len() {
+            break None;
+        }
+    };
+    let read = stream::iter([Ok(read.freeze())].into_iter().chain(last));
+    (together(url, parts, Body::wrap_stream(read.chain(rest))), None)
 }

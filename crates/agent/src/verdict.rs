@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use farebox_chains::settlement_from_v1;
 use farebox_protocol::header;
-use farebox_protocol::wire::SettlementResponse;
+use farebox_protocol::wire::{SettlementResponse, v1};
 use farebox_protocol::{Amount, Reason};
 use http::{HeaderMap, StatusCode};
 
-use crate::challenge::Challenge;
+use crate::challenge::{Challenge, Version};
 use crate::payment::Terms;
 use crate::proof::{BadProof, check_settlement};
 
@@ -31,9 +32,19 @@ pub(crate) enum Verdict {
     Open,
 }
 
-/// Judges the head of an answer.
-pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, terms: &Terms) -> Verdict {
-    match settlement(headers) {
+/// An answer as far as it speaks of the payment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    /// The fresh demand that came with it.
+    pub(crate) demand: Option<&'a Challenge>,
+}
+
+/// Judges an answer to a payment in that version.
+pub(crate) fn judge(heard: Heard<'_>, version: Version, terms: &Terms) -> Verdict {
+    let headers = heard.headers;
+    match settlement(headers, version) {
         Some(Ok(it)) if it.success => match check_settlement(&it, terms) {
             Ok(charged) => Verdict::Settled { charged, settlement: Box::new(it) },
             Err(bad) => Verdict::Misfit(bad),
@@ -44,21 +55,20 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, terms: &Terms) -> V
         None if headers.get(FAREBOX_CHARGED).is_some_and(|it| it == "0") => {
             Verdict::Disclaimed { reason: "nothing_owed".to_owned() }
         }
-        None => judge_status(status, headers),
+        None => judge_status(heard),
     }
 }
 
-fn judge_status(status: StatusCode, headers: &HeaderMap) -> Verdict {
+fn judge_status(heard: Heard<'_>) -> Verdict {
+    let Heard { status, headers, demand } = heard;
     match status {
         // 400: malformed; 412: its transfer is not set up. Both come with a fresh demand.
         StatusCode::PAYMENT_REQUIRED
         | StatusCode::BAD_REQUEST
-        | StatusCode::PRECONDITION_FAILED => match Challenge::read(headers) {
-            Ok(Some(Challenge { error: Some(error), .. })) if error == PENDING => again(headers),
-            Ok(Some(Challenge { error: Some(error), .. })) if !error.is_empty() => {
-                Verdict::Disclaimed { reason: error }
-            }
-            _ => Verdict::Open,
+        | StatusCode::PRECONDITION_FAILED => match demand.and_then(|it| it.error.as_deref()) {
+            Some(PENDING) => again(headers),
+            Some(error) if !error.is_empty() => Verdict::Disclaimed { reason: error.to_owned() },
+            Some(_) | None => Verdict::Open,
         },
         StatusCode::CONFLICT if headers.contains_key(http::header::RETRY_AFTER) => again(headers),
         StatusCode::BAD_GATEWAY
@@ -82,19 +92,37 @@ fn again(headers: &HeaderMap) -> Verdict {
     Verdict::Again { after }
 }
 
-/// `PAYMENT-RESPONSE`, if there is one.
-fn settlement(headers: &HeaderMap) -> Option<Result<SettlementResponse, BadProof>> {
-    let mut values = headers.get_all(header::PAYMENT_RESPONSE).iter();
+/// `PAYMENT-RESPONSE` or `X-PAYMENT-RESPONSE`, if there is one.
+fn settlement(
+    headers: &HeaderMap,
+    version: Version,
+) -> Option<Result<SettlementResponse, BadProof>> {
+    let name = match version {
+        Version::One => header::X_PAYMENT_RESPONSE,
+        Version::Two => header::PAYMENT_RESPONSE,
+    };
+    let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     let more = values.count();
     if 0 < more {
         return Some(Err(BadProof::Repeated { found: more.saturating_add(1) }));
     }
-    let raw = header::decode::<SettlementResponse>(value.as_bytes());
-    Some(match raw {
-        Ok(raw) => Ok(raw.value().clone()),
-        Err(error) => Err(BadProof::Unreadable { detail: error.to_string() }),
+    Some(match version {
+        Version::One => decode_v1(value.as_bytes()),
+        Version::Two => {
+            let raw = header::decode::<SettlementResponse>(value.as_bytes());
+            raw.map(|it| it.value().clone()).map_err(unreadable)
+        }
     })
+}
+
+fn decode_v1(value: &[u8]) -> Result<SettlementResponse, BadProof> {
+    let raw = header::decode::<v1::SettlementResponse>(value).map_err(unreadable)?;
+    settlement_from_v1(raw.value().clone()).map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> BadProof {
+    BadProof::Unreadable { detail: error.to_string() }
 }
 
 fn reason_of(settlement: &SettlementResponse) -> String {

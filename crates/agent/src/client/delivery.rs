@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use farebox_billing::Receipt;
-use farebox_protocol::header::PAYMENT_SIGNATURE;
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response};
 use url::Url;
 
 use super::{PaidResponse, Purse, receipt_url};
 use crate::budget::Reservation;
+use crate::challenge::{Challenge, Version};
 use crate::entropy::jittered;
 use crate::error::PayError;
 use crate::payment::{Doubt, Outcome, Payment, Proof, Signed, StreamReceipt};
@@ -18,7 +18,7 @@ use crate::proof::check_receipt;
 use crate::stream::{is_event_stream, watch};
 use crate::transport::{Arrived, SendError, Transport};
 use crate::usd::Usd;
-use crate::verdict::{Verdict, judge, says_used};
+use crate::verdict::{Heard, Verdict, judge, says_used};
 
 /// The longest receipt that is read.
 const RECEIPT_BYTES_MAX: usize = 64 * 1024;
@@ -74,7 +74,7 @@ impl Purse {
         mut request: Request,
         signed: &Signed,
     ) -> Result<Ending, PayError> {
-        request.headers_mut().insert(PAYMENT_SIGNATURE, signed.header.clone());
+        request.headers_mut().insert(signed.name.clone(), signed.header.clone());
         let retry = self.policy.retry;
         let (mut pause, mut before) = (retry.pause_first, Arrived::No);
         let mut left = retry.attempts_max.get();
@@ -91,7 +91,7 @@ impl Purse {
                     Ending::Failed { error, before }
                 }
                 Ok(response) => {
-                    let verdict = judge(response.status(), response.headers(), &signed.terms);
+                    let (response, verdict) = hear(response, signed).await;
                     let Verdict::Again { after } = verdict else {
                         return Ok(Ending::Answered { response, verdict, before });
                     };
@@ -188,6 +188,24 @@ impl Purse {
             tracing::error!(%error, "a charge over its reservation was not booked");
         }
     }
+}
+
+/// What an answer says of the payment. It comes back as it was.
+async fn hear(response: Response, signed: &Signed) -> (Response, Verdict) {
+    let (response, demand) = match signed.version {
+        Version::One => Challenge::of(response).await,
+        Version::Two => {
+            let demand = Challenge::read(response.headers());
+            (response, demand)
+        }
+    };
+    let heard = Heard {
+        status: response.status(),
+        headers: response.headers(),
+        demand: demand.as_ref().ok().and_then(Option::as_ref),
+    };
+    let verdict = judge(heard, signed.version, &signed.terms);
+    (response, verdict)
 }
 
 fn outcome_of(verdict: Verdict, before: Arrived, status: StatusCode) -> Outcome {

@@ -2,7 +2,8 @@
 
 use reqwest::{Request, Response};
 
-use super::{Purse, no_redirects, read_challenge};
+use super::{Purse, no_redirects};
+use crate::challenge::Challenge;
 use crate::error::PayError;
 use crate::offer::Offer;
 use crate::policy::Policy;
@@ -28,7 +29,8 @@ pub async fn preview(
     let url = request.url().clone();
     let answer = Direct(&http).send(request).await;
     let answer = answer.map_err(|it| PayError::Unreachable(it.source))?;
-    let Some(challenge) = read_challenge(&answer)? else { return Ok(Preview::Free(answer)) };
+    let (answer, challenge) = Challenge::of(answer).await;
+    let Some(challenge) = challenge? else { return Ok(Preview::Free(answer)) };
     purse.check_way(&url, &answer)?;
     let (offer, _) = purse.choose(&challenge)?;
     Ok(Preview::WouldPay(Box::new(offer)))

@@ -3,20 +3,18 @@
 //!
 //! An address at any other origin is not asked for anything and not shown (attack A24).
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt as _, Empty};
-use reqwest::{Body, Response};
+use reqwest::Response;
 use serde::Deserialize;
 use url::Url;
 
 use crate::payment::Signed;
-use crate::reshape::{apart, together};
+use crate::reshape::read_ahead;
 
 /// The header in which a Farebox gateway says where the receipt is.
 const FAREBOX_RECEIPT: &str = "farebox-receipt";
 /// The longest problem that is read for its receipt.
-const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
+const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
 /// The member of a problem (RFC 9457) in which it says the same.
 #[derive(Deserialize)]
@@ -56,31 +54,20 @@ fn own(asked: &Url, named: &str) -> Option<Url> {
 async fn of_problem(response: Response) -> (Response, Option<String>) {
     let media = response.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let media = media.and_then(|it| it.split(';').next()).unwrap_or("").trim();
-    let short = response.content_length().is_some_and(|it| it <= PROBLEM_BYTES_MAX);
-    if response.status().is_success()
-        || !media.eq_ignore_ascii_case("application/problem+json")
-        || !short
-    {
+    if response.status().is_success() || !media.eq_ignore_ascii_case("application/problem+json") {
         return (response, None);
     }
-    let (url, parts, body) = apart(response);
-    match body.collect().await {
-        Ok(body) => {
-            let bytes = body.to_bytes();
-            let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-            (together(url, parts, Body::from(bytes)), problem.map(|it| it.receipt))
-        }
-        Err(error) => {
-            // Whoever reads it finds it broken, as it is.
-            let broken = Empty::<Bytes>::new().map_err(|never| match never {});
-            let broken = broken.with_trailers(std::future::ready(Some(Err(error))));
-            (together(url, parts, Body::wrap(broken)), None)
-        }
-    }
+    let (response, body) = read_ahead(response, PROBLEM_BYTES_MAX).await;
+    let problem = body.and_then(|it| serde_json::from_slice::<Problem>(&it).ok());
+    (response, problem.map(|it| it.receipt))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Empty};
+    use reqwest::Body;
+
     use super::*;
 
     #[tokio::test]

@@ -15,3 +15,5 @@ mod seller;
 mod streams;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod v1;

@@ -67,7 +67,7 @@ pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) body: Vec<u8>,
-    /// `PAYMENT-SIGNATURE` as it came.
+    /// `PAYMENT-SIGNATURE` or `X-PAYMENT` as it came.
     pub(crate) payment: Option<String>,
 }
 
@@ -171,7 +171,7 @@ struct HangsUp;
 
 async fn play(State(state): State<Arc<Play>>, request: Request) -> Result<Response, HangsUp> {
     let (parts, body) = request.into_parts();
-    let payment = parts.headers.get("payment-signature");
+    let payment = parts.headers.get("payment-signature").or(parts.headers.get("x-payment"));
     let seen = Seen {
         method: parts.method.to_string(),
         path: parts.uri.to_string(),

@@ -1,7 +1,25 @@
 //! The official clients buy from `farebox serve`; the official server sells through `farebox facilitator`.
 
+macro_rules! on_each_chain {
+    ($($scenario:ident),* $(,)?) => {
+        mod devnet {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(farebox_testkit::evm::EvmKind::Devnet).await;
+            })*
+        }
+        mod anvil {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(farebox_testkit::evm::EvmKind::Anvil).await;
+            })*
+        }
+    };
+}
+
 mod apis;
 mod shop;
+mod upto;
 mod v1;
 
 use std::time::Duration;
@@ -44,11 +62,15 @@ fn assert_receipt(receipt: &Value) {
 
 /// A chat completion as each buyer orders it.
 fn chat(shop: &Shop, buyer: Buyer, prompt: &str) -> Order {
+    chat_of(|path| shop.order(path), buyer, prompt)
+}
+
+fn chat_of(order: impl Fn(&str) -> Order, buyer: Buyer, prompt: &str) -> Order {
     match buyer {
         Buyer::OpenAiNpm | Buyer::OpenAiPython => {
-            shop.order("/v1").with(&["--prompt", prompt, "--max-tokens", "50"])
+            order("/v1").with(&["--prompt", prompt, "--max-tokens", "50"])
         }
-        Buyer::Fetch | Buyer::Httpx => shop.order("/v1/chat/completions").post(&json!({
+        Buyer::Fetch | Buyer::Httpx => order("/v1/chat/completions").post(&json!({
             "model": "test",
             "messages": [{ "role": "user", "content": prompt }],
             "max_tokens": 50,
@@ -198,23 +220,6 @@ async fn the_stock_server_sells_through_our_facilitator(kind: EvmKind) {
         assert_eq!(report.purchases[0].status, Some(500));
     }
     assert_earned(&chain, sum(charged), log).await;
-}
-
-macro_rules! on_each_chain {
-    ($($scenario:ident),* $(,)?) => {
-        mod devnet {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(farebox_testkit::evm::EvmKind::Devnet).await;
-            })*
-        }
-        mod anvil {
-            $(#[tokio::test]
-            async fn $scenario() {
-                super::$scenario(farebox_testkit::evm::EvmKind::Anvil).await;
-            })*
-        }
-    };
 }
 
 on_each_chain!(

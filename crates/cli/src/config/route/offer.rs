@@ -120,9 +120,8 @@ fn report_doubles(
     more: &[OfferTemplate],
     problems: &mut Problems,
 ) {
-    let same = |a: &OfferTemplate, b: &OfferTemplate| {
-        a.scheme == b.scheme && a.network == b.network
-    };
+    let same =
+        |a: &OfferTemplate, b: &OfferTemplate| a.scheme == b.scheme && a.network == b.network;
     if let Some(double) = more.iter().find(|it| earlier.iter().any(|other| same(it, other))) {
         let title = format!("`{}` on {} is offered twice", double.scheme.word(), double.network);
         problems.push(Problem::error(entry.span(), title).label("already offered before this"));

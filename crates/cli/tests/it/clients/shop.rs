@@ -34,6 +34,12 @@ pub(crate) struct Shop {
     farebox: Farebox,
 }
 
+/// How each route is paid, as the configuration has it.
+pub(crate) struct Offers {
+    pub(crate) chat: &'static str,
+    pub(crate) premium: &'static str,
+}
+
 /// The binary, running one of its servers.
 pub(crate) struct Farebox {
     process: Process,
@@ -42,8 +48,13 @@ pub(crate) struct Farebox {
 }
 
 impl Shop {
-    /// `farebox serve` with its facilitator in process.
+    /// `farebox serve` with its facilitator in process, paid by `exact` alone.
     pub(crate) async fn open(kind: EvmKind) -> Self {
+        Self::offering(kind, &Offers { chat: r#"["exact"]"#, premium: r#"["exact"]"# }).await
+    }
+
+    /// The same, with these offers.
+    pub(crate) async fn offering(kind: EvmKind, offers: &Offers) -> Self {
         let (chain, clients) = foundations(kind).await;
         let model = clients.model(PACE, API_KEY).await.unwrap();
         let model_url = model.url();
@@ -63,7 +74,7 @@ impl Shop {
             upstream = "llm"
             format = "openai-chat"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
-            offer = ["exact"]
+            offer = {}
             [[route]]
             match = "POST /v1/completions"
             upstream = "llm"
@@ -96,9 +107,11 @@ impl Shop {
             match = "GET /premium/*"
             upstream = "llm"
             price = {{ per_request = "0.01" }}
-            offer = ["exact"]
+            offer = {}
             "#,
             network(&chain),
+            offers.chat,
+            offers.premium,
         );
         let farebox = Farebox::start("serve", &config).await;
         Self { chain, clients, model, farebox }
@@ -107,6 +120,11 @@ impl Shop {
     /// An order of a path.
     pub(crate) fn order(&self, path: &str) -> Order {
         Order::new(&format!("{}{path}", self.farebox.url), &payer().private_key_hex())
+    }
+
+    /// An order of a path that another key pays for.
+    pub(crate) fn order_paid_by(&self, path: &str, key: &str) -> Order {
+        Order::new(&format!("{}{path}", self.farebox.url), key)
     }
 
     /// What the gateway logged, for a failing test.
