@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farebox_chains::{EvmToken, check_exact, find_token, request_from_v1};
+use farebox_chains::{EvmToken, check_payment, find_token, request_from_v1};
 use farebox_protocol::Timestamp;
 use farebox_protocol::wire::v1;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ async fn a_v1_seller_is_paid_in_v1() {
     let row = find_token(NETWORK, "usdc").unwrap();
     let token = EvmToken::new(NETWORK.parse().unwrap(), row.into()).unwrap();
     let request = request_from_v1(&request).unwrap();
-    let checked = check_exact(&token, &request, Timestamp::from_seconds(1_795_000_000));
+    let checked = check_payment(&token, &request, Timestamp::from_seconds(1_795_000_000));
     assert!(checked.is_ok(), "{:?}", checked.err());
 }
 

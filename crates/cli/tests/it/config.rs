@@ -92,6 +92,10 @@ fn server_and_ledger() {
     check("sqlite:farebox.db", "postgres://db/x", "5:7", &["comes with a later version"]);
     check("sqlite:farebox.db", "sqlite://db/x", "5:7", &["expected `sqlite:`"]);
     check("sqlite:farebox.db", "farebox.db", "5:7", &["expected `sqlite:`"]);
+    let v1 = "listen = \"127.0.0.1:8402\"\nx402_v1 = \"no\"";
+    check("listen = \"127.0.0.1:8402\"", v1, "3:11", &["expected `true` or `false`"]);
+    let route = "offer = [\"exact\"]\nx402_v1 = 0";
+    check("offer = [\"exact\"]", route, "26:11", &["expected `true` or `false`"]);
 }
 
 #[test]

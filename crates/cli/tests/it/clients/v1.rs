@@ -1,9 +1,11 @@
 //! The official x402 v1 packages: `x402-fetch` buys from `farebox serve`, `x402-express` sells through
-//! `farebox facilitator`, both at version 1.2.0.
+//! `farebox facilitator`, both at version 1.2.0; and our agent buys from the latter.
 
+use farebox_agent::{Limits, Outcome, PayingClient, Policy, Proof, Usd, Wallet};
 use farebox_protocol::Amount;
 use farebox_testkit::clients::{Attempt, Buyer, Order, Purchase, Report};
 use farebox_testkit::evm::{EvmKind, payer};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::shop::{Farebox, PAY_TO, Shop, assert_earned, foundations};
@@ -116,4 +118,29 @@ async fn the_v1_server_sells_through_our_facilitator_to_clients_of_both_versions
         assert_eq!(charged, [Amount::from_units(1_000); 4]);
         assert_earned(&chain, sum(charged), log).await;
     }
+}
+
+#[tokio::test]
+async fn our_agent_buys_from_the_v1_server() {
+    let (chain, clients) = foundations(EvmKind::Devnet).await;
+    let facilitator = Farebox::facilitator(&chain).await;
+    let seller = clients.seller_v1(facilitator.url(), &PAY_TO.to_string()).await.unwrap();
+    let cent: Usd = "0.01".parse().unwrap();
+    let policy = Policy::new(Limits { per_payment: cent, total: cent });
+    let wallet = Wallet::from_hex(&SecretString::from(payer().private_key_hex())).unwrap();
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let agent = PayingClient::new(reqwest::Client::builder().no_proxy(), wallet, policy).unwrap();
+    let url = format!("{}/paid", seller.url()).parse().unwrap();
+    let mut request = reqwest::Request::new(reqwest::Method::POST, url);
+    request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    *request.body_mut() = Some(r#"{"a":1}"#.into());
+    let answer = agent.execute(request).await.unwrap();
+    let Outcome::Paid { charged, proof: Proof::Settlement(told) } = answer.payment.unwrap().outcome
+    else {
+        panic!("not settled: {}", facilitator.log())
+    };
+    assert_eq!((charged, told.network.as_str()), (Amount::from_units(1_000), "eip155:84532"));
+    let body: Value = answer.response.json().await.unwrap();
+    assert_eq!(body, json!({ "sold": "paid", "echo": { "a": 1 } }));
+    assert_earned(&chain, charged, || facilitator.log()).await;
 }
