@@ -133,7 +133,7 @@ impl StreamFilter {
     }
 }
 
-/// A stream that is over but for its end marker, which waits for the receipt.
+/// A stream that is over but for its last event, which waits for the receipt.
 #[derive(Debug)]
 #[must_use]
 pub struct Ended {
@@ -143,7 +143,7 @@ pub struct Ended {
 
 #[derive(Debug)]
 enum Tail {
-    /// Server-sent events: what comes before the comment, and the end marker after it.
+    /// Server-sent events: what comes before the comment, and the last event after it.
     Events { before: Vec<Bytes>, held: Vec<Bytes> },
     /// No place for a comment.
     Opaque,
@@ -155,13 +155,17 @@ impl Ended {
         &self.metered
     }
 
-    /// The last pieces to forward: an SSE comment (each line of `comment` as one), then the end
-    /// marker. Opaque streams have no place for a comment and get none.
+    /// The last pieces to forward: an SSE comment (each line of `comment` as one), then the last
+    /// event. Opaque streams have no place for a comment and get none.
     pub fn finish(self, comment: Option<&str>) -> Vec<Bytes> {
         match self.tail {
             Tail::Opaque => Vec::new(),
             Tail::Events { mut before, held } => {
                 before.extend(comment.map(sse::comment));
+                // A comment that no event follows ends by itself.
+                if comment.is_some() && held.is_empty() {
+                    before.push(Bytes::from_static(b"\n"));
+                }
                 before.extend(held);
                 before
             }

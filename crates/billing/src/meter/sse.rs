@@ -165,16 +165,18 @@ pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     all
 }
 
-/// A comment that clients ignore: each line of `text` as one, and the empty line that ends it.
+/// A comment that clients ignore: each line of `text` as one, to stand before the lines of an event.
+///
+/// No empty line follows: to some decoders (the Python packages `openai` and `anthropic`) it would
+/// end an event without data where any event before had an `id`.
 pub fn comment(text: &str) -> Bytes {
-    let mut block = String::new();
+    let mut lines = String::new();
     for line in text.split(['\n', '\r']).filter(|it| !it.is_empty()) {
-        block.push_str(": ");
-        block.push_str(line);
-        block.push('\n');
+        lines.push_str(": ");
+        lines.push_str(line);
+        lines.push('\n');
     }
-    block.push('\n');
-    Bytes::from(block)
+    Bytes::from(lines)
 }
 
 fn data_of_line(line: &[u8]) -> Option<&[u8]> {

@@ -46,7 +46,9 @@ const HI: &str =
 const USAGE: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":7}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
-const RECEIPT: &str = ": receipt\n\n";
+/// Before the last event, and where there is none.
+const RECEIPT: &str = ": receipt\n";
+const ALONE: &str = ": receipt\n\n";
 
 #[test]
 fn the_usage_event_is_read_and_left_out() {
@@ -150,11 +152,11 @@ fn a_flood_after_the_end_marker_is_not_kept() {
 
 #[test]
 fn a_stream_without_its_end_marker_is_cut() {
-    check(HI, &format!("{HI}{RECEIPT}"), Usage::estimated(3, 1), Ending::Cut);
-    check("", RECEIPT, Usage::estimated(3, 0), Ending::Cut);
+    check(HI, &format!("{HI}{ALONE}"), Usage::estimated(3, 1), Ending::Cut);
+    check("", ALONE, Usage::estimated(3, 0), Ending::Cut);
     // Half an event is of no use to a client and would swallow the comment.
     let half = "data: {\"choices\":[{\"delta\":{\"cont";
-    check(&format!("{HI}{half}"), &format!("{HI}{RECEIPT}"), Usage::estimated(3, 1), Ending::Cut);
+    check(&format!("{HI}{half}"), &format!("{HI}{ALONE}"), Usage::estimated(3, 1), Ending::Cut);
 }
 
 #[test]
@@ -170,8 +172,8 @@ fn a_last_event_without_its_empty_line_counts() {
             Ending::Complete,
         );
     }
-    check(hi, &format!("{HI}{RECEIPT}"), Usage::estimated(3, 1), Ending::Cut);
-    check(&format!("{HI}{usage}"), &format!("{HI}{RECEIPT}"), Usage::reported(12, 7), Ending::Cut);
+    check(hi, &format!("{HI}{ALONE}"), Usage::estimated(3, 1), Ending::Cut);
+    check(&format!("{HI}{usage}"), &format!("{HI}{ALONE}"), Usage::reported(12, 7), Ending::Cut);
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn an_error_in_the_stream_is_told() {
     let error = "data: {\"error\":{\"message\":\"overloaded\",\"code\":529}}\n\n";
     let usage = Usage::estimated(3, 0);
     check(&format!("{error}{DONE}"), &format!("{error}{RECEIPT}{DONE}"), usage, Ending::Failed);
-    check(error, &format!("{error}{RECEIPT}"), usage, Ending::Failed);
+    check(error, &format!("{error}{ALONE}"), usage, Ending::Failed);
     let (_, metered) = run(&[error.as_bytes()], UsageEvent::Hidden);
     assert_eq!(metered.content, Content::None);
     let (_, metered) = run(&[HI.as_bytes(), error.as_bytes()], UsageEvent::Hidden);
@@ -269,8 +271,8 @@ fn an_event_too_long_passes_unread_and_is_marked() {
 
 #[test]
 fn a_comment_stays_a_comment() {
-    assert_eq!(sse::comment("a"), ": a\n\n");
-    assert_eq!(sse::comment("a\ndata: x\r\n\rb"), ": a\n: data: x\n: b\n\n");
+    assert_eq!(sse::comment("a"), ": a\n");
+    assert_eq!(sse::comment("a\ndata: x\r\n\rb"), ": a\n: data: x\n: b\n");
 }
 
 #[test]

@@ -74,7 +74,6 @@ fn difference(sent: &[u8], read: &[u8]) -> String {
     for line in sent.split('\n') {
         while let Some(receipt) = left.next_if(|it| it.contains(RECEIPT)) {
             marked.push(format!("+ {receipt}"));
-            left.next_if(|it| it.is_empty());
         }
         let mark = if left.next_if(|it| *it == line).is_some() { ' ' } else { '-' };
         marked.push(format!("{mark} {line}"));

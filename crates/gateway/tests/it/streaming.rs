@@ -45,7 +45,7 @@ async fn a_stream_passes_and_ends_with_its_receipt() {
     // The usage was asked for by the gateway, not by the client: hidden again.
     assert_eq!(before, format!("{}{}", event("hel"), event("lo")));
     let (receipt, after) = receipt.split_once('\n').unwrap();
-    assert_eq!(after, format!("\n{DONE}"));
+    assert_eq!(after, DONE);
     let receipt: serde_json::Value = serde_json::from_str(receipt).unwrap();
     assert_eq!(receipt["state"], "captured");
     assert_eq!(receipt["usage"]["outputTokens"], 2);
