@@ -255,7 +255,7 @@ fn may_have_moved(reason: &Reason, message: &str) -> bool {
     let is_of_nonce = says(message, "nonce") || says(message, "authorization");
     *reason == *Reason::SettlementPending.as_str()
         || reason.ends_with("transaction_failed")
-        || ["used", "already", "duplicate"].iter().any(|it| says(reason, it))
+        || ["used", "already", "duplicate", "nonce"].iter().any(|it| says(reason, it))
         || is_of_nonce && says(message, "used")
 }
 

@@ -13,7 +13,7 @@ use super::method::{Certainty, ContractCall, Proof, Seen, Traces};
 use super::tracker::{is_deep, receipt_call};
 use super::usage::ask_at;
 use crate::facilitator::Settlement;
-use crate::rpc::{Answer, Call, Log, Receipt, RpcError, Transaction, quantity, word};
+use crate::rpc::{Answer, Call, Log, Receipt, RpcError, Transaction, garbage, quantity, word};
 
 /// How many blocks the first `eth_getLogs` asks for: nodes keep the state of at least so many.
 const FIRST_WINDOW_BLOCKS: u64 = 100;
@@ -27,8 +27,8 @@ const WINDOWS_MAX: u64 = 200;
 const WINDOWS_BATCH: usize = 10;
 /// How many transactions go into one batch.
 const TRANSACTIONS_BATCH: usize = 20;
-/// How many transactions are looked into, at most.
-const TRANSACTIONS_MAX: usize = 2_000;
+/// How many transactions are looked into, at most; full blocks of known networks have fewer.
+const TRANSACTIONS_MAX: usize = 10_000;
 
 /// What is said of a transaction that tells nothing.
 const UNCLEAR: &str = "what this transaction did cannot be told from its call and its events";
@@ -48,6 +48,8 @@ pub(crate) enum Found {
 
 /// What one range of blocks says.
 struct Window {
+    /// Its first and its last block.
+    range: (u64, u64),
     /// Transactions that may have used the nonce, latest first.
     transactions: Vec<B256>,
     /// Whether the nonce was used within it, and in no other range.
@@ -57,7 +59,10 @@ struct Window {
 /// What a search knows so far.
 #[derive(Default)]
 struct Search {
+    /// Transactions that were asked for.
     looked_into: HashSet<B256>,
+    /// And those that the node knew.
+    seen: HashSet<B256>,
     cancelled: Option<B256>,
     unclear: bool,
 }
@@ -78,12 +83,13 @@ impl Chain {
         let mut search = Search::default();
         for ranges in windows(head, self.lookback_windows()).chunks(WINDOWS_BATCH) {
             for window in self.look_through(payment, &traces, ranges).await? {
-                let found = self.look_into(payment, &window, head, &mut search).await?;
+                let transactions = &window.transactions;
+                let found = self.look_into(payment, transactions, head, &mut search).await?;
                 if let Some(found) = found {
                     return Ok(found);
                 }
                 if window.flipped {
-                    return Ok(search.verdict());
+                    return self.look_into_range(payment, window.range, head, search).await;
                 }
                 if TRANSACTIONS_MAX <= search.looked_into.len() {
                     return Ok(Found::Nowhere);
@@ -105,7 +111,7 @@ impl Chain {
         let calls: Vec<Call> = calls.collect();
         let mut answers = self.rpc().batch(&calls).await?.into_iter();
         let mut windows = Vec::with_capacity(ranges.len());
-        for (first, _) in ranges {
+        for range in ranges {
             let logs = answers.next().ok_or(RpcError::NoEndpoint)?;
             let logs = logs.map_err(|error| RpcError::Node { method: "eth_getLogs", error })?;
             let mut transactions: Vec<B256> = Vec::new();
@@ -120,28 +126,29 @@ impl Chain {
                 Certainty::Payments => {
                     let after = is_used(payment, answers.next());
                     let before = is_used(payment, answers.next());
-                    after == Some(true) && (*first == 0 || before == Some(false))
+                    after == Some(true) && (range.0 == 0 || before == Some(false))
                 }
             };
-            windows.push(Window { transactions, flipped });
+            windows.push(Window { range: *range, transactions, flipped });
         }
         Ok(windows)
     }
 
-    /// What the transactions of a window say, if they settle the question.
+    /// What transactions say, if they settle the question.
     async fn look_into(
         &self,
         payment: &EvmPayment,
-        window: &Window,
+        transactions: &[B256],
         head: u64,
         search: &mut Search,
     ) -> Result<Option<Found>, RpcError> {
-        let new = window.transactions.iter().filter(|it| !search.looked_into.contains(*it));
+        let new = transactions.iter().filter(|it| !search.looked_into.contains(*it));
         let new: Vec<B256> = new.copied().take(TRANSACTIONS_MAX).collect();
         search.looked_into.extend(&new);
         for hashes in new.chunks(TRANSACTIONS_BATCH) {
             for (receipt, call) in self.transactions(hashes).await? {
                 let hash = receipt.transaction_hash;
+                search.seen.insert(hash);
                 let proof =
                     payment.method.proof(payment, Seen { call: &call, logs: &receipt.logs });
                 if proof == Proof::Unrelated || !receipt.succeeded() {
@@ -165,6 +172,53 @@ impl Chain {
         Ok(None)
     }
 
+    /// What the range says in which the nonce was used, whatever the events of its blocks: nodes keep
+    /// those apart, and may be behind with them. Only the block itself shows that nothing was paid.
+    async fn look_into_range(
+        &self,
+        payment: &EvmPayment,
+        range: (u64, u64),
+        head: u64,
+        mut search: Search,
+    ) -> Result<Found, RpcError> {
+        let Some(block) = self.block_of_use(payment, range).await? else {
+            return Ok(Found::Nowhere);
+        };
+        let number = format!("{block:#x}");
+        let answer = self.rpc().call("eth_getBlockByNumber", json!([number, false])).await?;
+        let transactions = answer.get("transactions").cloned().unwrap_or_default();
+        let Ok(transactions) = serde_json::from_value::<Vec<B256>>(transactions) else {
+            return Err(garbage("a block without its transactions"));
+        };
+        match self.look_into(payment, &transactions, head, &mut search).await? {
+            Some(found) => Ok(found),
+            None if transactions.iter().all(|it| search.seen.contains(it)) => Ok(search.verdict()),
+            None => Ok(Found::Nowhere),
+        }
+    }
+
+    /// The block in which the nonce was used, by halving the range; `None` where the node has not kept
+    /// a state that takes.
+    async fn block_of_use(
+        &self,
+        payment: &EvmPayment,
+        (first, last): (u64, u64),
+    ) -> Result<Option<u64>, RpcError> {
+        let query = payment.method.use_query(&payment.authorization);
+        // Unused before `low`, used after `high`.
+        let (mut low, mut high) = (first, last);
+        while low < high {
+            let middle = low.midpoint(high);
+            let answer = self.rpc().batch(&[ask_at(&query, U256::from(middle))]).await?;
+            match is_used(payment, answer.into_iter().next()) {
+                Some(true) => high = middle,
+                Some(false) => low = middle.saturating_add(1),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(high))
+    }
+
     /// Receipts and calls of transactions; those that the node does not know are left out.
     async fn transactions(
         &self,
@@ -182,9 +236,9 @@ impl Chain {
             };
             let receipt = Receipt::read(said(receipt)?)?;
             let transaction = Transaction::read(said(transaction)?)?;
-            if let (Some(receipt), Some(Transaction { to: Some(to), input })) =
-                (receipt, transaction)
-            {
+            if let (Some(receipt), Some(Transaction { to, input })) = (receipt, transaction) {
+                // What makes a contract calls none that is there.
+                let to = to.unwrap_or_default();
                 known.push((receipt, ContractCall { to, input }));
             }
         }

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::attacks::{front_run, settlement};
 use crate::support::{
-    PAY_TO, World, demand, key, network_config, nonce, now, pay, payer, request, until,
+    PAY_TO, World, demand, demand_by_permit2, key, network_config, nonce, now, pay, pay_by_permit2,
+    payer, request, until,
 };
 
 /// What a node says instead of the dev chain; `None`: what the dev chain says.
@@ -193,6 +194,39 @@ async fn a07_overtaken_before_a_node_that_is_behind_the_payment_is_not_rejected(
         node.lie(false);
         let truth = settlement(theirs);
         assert_eq!(facilitator.settle(&request, now()).await.unwrap(), truth);
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a07_a_payment_by_permit2_is_found_where_a_node_is_behind_with_its_events() {
+    let no_events: Lie = |call| (call["method"] == "eth_getLogs").then(|| json!({"result": []}));
+    // The state of past blocks is gone, too.
+    let pruned: Lie = |call| {
+        let gone = json!({"error": {"code": -32000, "message": "missing trie node"}});
+        let data = call.pointer("/params/0/data").and_then(Value::as_str);
+        let asks = data.is_some_and(|it| it.starts_with("0x4fe02b44"));
+        let block = call.pointer("/params/1").and_then(Value::as_str);
+        let block = block.and_then(|it| u64::from_str_radix(it.trim_start_matches("0x"), 16).ok());
+        match call["method"].as_str() {
+            Some("eth_getLogs") => Some(json!({"result": []})),
+            Some("eth_call") if asks && block.is_some_and(|it| it < 100) => Some(gone),
+            _ => None,
+        }
+    };
+    for (lie, is_found) in [(no_events, true), (pruned, false)] {
+        let world = World::start(Mining::Instant, 1).await;
+        world.approve_permit2().await;
+        let (node, url) = Balancer::start(&world, lie).await;
+        let reader = reader(&world, url);
+        let request = pay_by_permit2(&payer(), &demand_by_permit2(1_000, None), 1);
+        let truth = world.facilitator.settle(&request, now()).await.unwrap();
+        for _ in 0..150 {
+            world.devnet.mine();
+        }
+        node.lie(true);
+        let expected = if is_found { Lookup::Landed(truth) } else { Lookup::CannotTell };
+        assert_eq!(reader.lookup(&request).await.unwrap(), expected);
         world.end().await;
     }
 }

@@ -12,13 +12,15 @@ use farebox_chains::{
     ChainReader, Facilitator, Lookup, RemoteConfig, RemoteFacilitator, SettleError, Verification,
 };
 use farebox_devnet::Mining;
+use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Amount, Reason};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::{
-    CHAIN, TOKEN, World, altered, demand, network_config, now, pay, payer, use_tls,
+    CHAIN, TOKEN, World, altered, at_amount, demand, demand_by_permit2, facilitator,
+    network_config, now, pay, pay_by_permit2, payer, use_tls,
 };
 
 const HASH: &str = "0xa7227545fdf08b8326e0d1290123ab278f47b25910dbe239b8a9a6d8c019f32c";
@@ -98,8 +100,12 @@ fn with(mut body: Value, key: &str, value: Value) -> Script {
 
 /// The outcome in short.
 async fn settle(script: Script) -> String {
+    settle_this(&pay(&payer(), &demand(1_000), 1), script).await
+}
+
+async fn settle_this(request: &SettleRequest, script: Script) -> String {
     let fake = Fake::start(script).await;
-    let result = remote(&[&fake.url], None).settle(&pay(&payer(), &demand(1_000), 1), now()).await;
+    let result = remote(&[&fake.url], None).settle(request, now()).await;
     fake.end().await;
     match result {
         Ok(settlement) => format!("settled {}", settlement.transaction),
@@ -146,6 +152,38 @@ async fn a27_only_a_success_that_fits_is_one() {
         let shown = format!("{lie:?}");
         assert_eq!(settle(lie).await, "unknown ", "{}", shown.get(..200).unwrap_or(&shown));
     }
+}
+
+#[tokio::test]
+async fn a27_upto_is_settled_at_what_was_asked_for() {
+    let ceiling = demand_by_permit2(5_000, Some(&facilitator()));
+    let request = pay_by_permit2(&payer(), &ceiling, 1);
+    let says = |amount: &str, transaction: &str| {
+        let mut body = success();
+        body["amount"] = json!(amount);
+        body["transaction"] = json!(transaction);
+        Script::Answer(200, body.to_string())
+    };
+    let some = at_amount(&request, 12);
+    assert_eq!(settle_this(&some, says("12", HASH)).await, format!("settled {HASH}"));
+    for (amount, transaction) in [("13", HASH), ("5000", HASH), ("12", ""), ("0", "")] {
+        assert_eq!(settle_this(&some, says(amount, transaction)).await, "unknown ");
+    }
+    // Nothing moves, so there is no transaction.
+    let nothing = at_amount(&request, 0);
+    assert_eq!(settle_this(&nothing, says("0", "")).await, "settled ");
+    assert_eq!(settle_this(&nothing, says("0", HASH)).await, "unknown ");
+    assert_eq!(settle_this(&nothing, says("1", "")).await, "unknown ");
+    let refused = |reason: &str| {
+        let body = json!({
+            "success": false, "errorReason": reason, "transaction": "", "network": CHAIN,
+        });
+        Script::Answer(200, body.to_string())
+    };
+    let required = "permit2_allowance_required";
+    assert_eq!(settle_this(&some, refused(required)).await, format!("rejected {required}"));
+    // By its own settlement, perhaps.
+    assert_eq!(settle_this(&some, refused("permit2_invalid_nonce")).await, "unknown ");
 }
 
 #[tokio::test]

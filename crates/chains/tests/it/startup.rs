@@ -1,8 +1,12 @@
 //! A wrong configuration does not start.
 
-use farebox_chains::{EvmAddress, LocalFacilitator, NetworkConfig, SetupError, TokenConfig};
+use farebox_chains::{
+    EvmAddress, Exact, ExactPermit2, Facilitator, LocalFacilitator, NetworkConfig, Scheme,
+    SetupError, TokenConfig, Upto,
+};
 use farebox_devnet::Mining;
 use farebox_protocol::Network;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +61,40 @@ async fn every_wrong_one_is_named() {
     });
     let nothing = nothing.await;
     assert!(nothing[0].contains("there is no contract at the token's address"), "{nothing:?}");
+}
+
+#[tokio::test]
+async fn an_offer_wants_its_contracts() {
+    let change = |it| NetworkConfig { offers: vec![&Exact, &ExactPermit2, &Upto], ..it };
+    assert_eq!(problems(change).await, Vec::<String>::new());
+    let world = World::with(Mining::Instant, vec![payer()], change).await;
+    let proxy = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002";
+    world.rpc("anvil_setCode", json!([proxy, "0x"])).await;
+    let problems: Vec<String> =
+        world.facilitator.check().await.iter().map(ToString::to_string).collect();
+    let expected = format!("there is no contract x402UptoPermit2Proxy at {proxy}");
+    assert!(matches!(problems.as_slice(), [one] if one.ends_with(&expected)), "{problems:?}");
+    assert!(problems[0].contains("`upto` cannot be settled"), "{problems:?}");
+    let kinds = world.facilitator.supported().await.unwrap().kinds;
+    assert!(kinds.iter().all(|it| it.scheme == "exact"), "{kinds:?}");
+    world.end().await;
+}
+
+/// Run-time code of a token that knows no EIP-3009: it answers nothing but `balanceOf`.
+const PLAIN_TOKEN: &str = "0x60003560e01c6370a08231146010575f5ffd5b60015f5260205ff3";
+
+#[tokio::test]
+async fn a_token_needs_eip3009_where_it_is_offered_by_it() {
+    let lists: [(Vec<&'static dyn Scheme>, bool); 2] =
+        [(vec![&Exact, &Upto], false), (vec![&ExactPermit2, &Upto], true)];
+    for (offers, sound) in lists {
+        let change = |it| NetworkConfig { offers, ..it };
+        let world = World::with(Mining::Instant, vec![payer()], change).await;
+        world.rpc("anvil_setCode", json!([crate::support::TOKEN, PLAIN_TOKEN])).await;
+        let problems = world.facilitator.check().await;
+        assert_eq!(problems.is_empty(), sound, "{problems:?}");
+        world.end().await;
+    }
 }
 
 #[tokio::test]
