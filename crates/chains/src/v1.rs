@@ -2,8 +2,11 @@
 //!
 //! The two versions sign the same thing, so a v1 payment is verified and settled as what it is in
 //! v2, whoever does it. What differs are names: networks by the table, `amount` by
-//! `maxAmountRequired`. Sources: x402 v1 §5 and §7; the npm packages `x402` 1.2.0 (its
-//! `NetworkSchema`) and `@x402/evm` 2.27.0 (its v1 network table).
+//! `maxAmountRequired`. Fields that v1 does not have end here: one could bear the name of a field of
+//! v2, and the document would then say that twice.
+//!
+//! Sources: x402 v1 §5 and §7; the npm packages `x402` 1.2.0 (its `NetworkSchema`) and `@x402/evm`
+//! 2.27.0 (its v1 network table).
 
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequirements, Raw, ResourceInfo, SettlementResponse,
@@ -89,7 +92,7 @@ pub fn payment_from_v1(
         resource: None,
         accepted,
         extensions: None,
-        rest: payment.rest.clone(),
+        rest: Object::new(),
     })
 }
 
@@ -114,7 +117,7 @@ pub fn requirements_from_v1(offer: &v1::PaymentRequirements) -> Result<PaymentRe
         pay_to: offer.pay_to.clone(),
         max_timeout_seconds: offer.max_timeout_seconds,
         extra,
-        rest: offer.rest.clone(),
+        rest: Object::new(),
     })
 }
 
@@ -167,7 +170,7 @@ pub fn settlement_from_v1(settlement: v1::SettlementResponse) -> Result<Settleme
         network: network_from_v1(&settlement.network)?,
         amount: None,
         extensions: None,
-        rest: settlement.rest,
+        rest: Object::new(),
     })
 }
 
@@ -224,7 +227,7 @@ mod tests {
             "scheme": "exact", "network": "base-sepolia", "maxAmountRequired": "1000",
             "resource": "https://a.example/x", "description": "d", "mimeType": "m",
             "payTo": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "maxTimeoutSeconds": 60,
-            "asset": ASSET, "extra": { "name": "USDC", "version": "2", "more": 1 }, "new": [1],
+            "asset": ASSET, "extra": { "name": "USDC", "version": "2", "more": 1 },
         })
     }
 
@@ -233,7 +236,8 @@ mod tests {
             "x402Version": 1,
             "paymentPayload": {
                 "x402Version": 1, "scheme": "exact", "network": payment_network,
-                "payload": { "signature": "0x", "authorization": {} }, "later": true,
+                "payload": { "signature": "0x", "authorization": {} },
+                "later": true, "accepted": 1, "extensions": [],
             },
             "paymentRequirements": offer(),
         });
@@ -246,14 +250,12 @@ mod tests {
         let requirements = json!({
             "scheme": "exact", "network": "eip155:84532", "amount": "1000", "asset": ASSET,
             "payTo": offer()["payTo"], "maxTimeoutSeconds": 60, "extra": offer()["extra"],
-            "new": [1],
         });
         let payload = json!({
             "x402Version": 2,
             "payload": { "signature": "0x", "authorization": {} },
             "resource": { "url": "https://a.example/x", "description": "d", "mimeType": "m" },
             "accepted": requirements,
-            "later": true,
         });
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(read(request.payment_requirements.text()), requirements);

@@ -2,7 +2,7 @@
 
 use farebox_chains::requirements_from_v1;
 use farebox_gateway::Versions;
-use farebox_protocol::wire::{PaymentRequirements, v1};
+use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, v1};
 use farebox_protocol::{Reason, bound_nonce, header};
 use farebox_testkit::facilitator::OnSettle;
 use farebox_testkit::upstream::{Part, Script};
@@ -181,6 +181,23 @@ async fn a15_what_names_no_offer_is_refused() {
     let answer = pay(&app, "GET", "/premium/a", "", &long).await;
     answer.assert_problem(431, "headers_too_large");
     assert_eq!((app.received(), app.facilitator.verifications()), (0, 0));
+}
+
+/// What is stored is read again for the settlement: a field of v2's name must not spoil it.
+#[tokio::test]
+async fn a16_fields_of_the_other_version_mean_nothing() {
+    let app = TestApp::answering(Script::json("{}")).await;
+    let payment = as_v1(&app.quote("GET", "/premium/a", "", 1).await);
+    let padded = changed(&payment, |it| {
+        for name in ["accepted", "resource", "extensions", "amount"] {
+            it[name] = json!({ "amount": "1" });
+        }
+    });
+    let answer = pay(&app, "GET", "/premium/a", "", &padded).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let stored = app.payments().await.remove(0).terms;
+    assert!(serde_json::from_str::<PaymentPayload>(&stored.payload).is_ok(), "{}", stored.payload);
+    assert_eq!(app.facilitator.balance(PAY_TO), 1_000_000 + FLAT);
 }
 
 #[tokio::test]
