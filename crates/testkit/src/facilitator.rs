@@ -10,8 +10,12 @@ use farebox_chains::{
 };
 use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
+use serde_json::json;
 
 use crate::gate::Gate;
+
+/// Who settles `upto`.
+const SETTLER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 
 /// Checks forms, times and signatures as the real one does, and moves balances in memory.
 #[derive(Debug)]
@@ -237,6 +241,16 @@ impl Facilitator for FakeFacilitator {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
-        Err(unreachable())
+        let network = self.token.network();
+        let upto = json!({"facilitatorAddress": SETTLER});
+        serde_json::from_value(json!({
+            "kinds": [
+                {"x402Version": 2, "scheme": "exact", "network": network},
+                {"x402Version": 2, "scheme": "upto", "network": network, "extra": upto},
+            ],
+            "extensions": ["eip2612GasSponsoring"],
+            "signers": {"eip155:*": [SETTLER]},
+        }))
+        .map_err(|_| unreachable())
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use farebox_billing::{Ceiling, Format, Price};
-use farebox_chains::{AuthorizationWindow, EvmKey, EvmToken, TokenConfig, find_scheme, sign_exact};
+use farebox_chains::{
+    AuthorizationWindow, EvmKey, EvmToken, TokenConfig, find_scheme, scheme_of, sign_exact,
+    sign_permit2_exact, sign_upto,
+};
 use farebox_gateway::{
     ApiKey, Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate,
     OfferToken, Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
@@ -81,6 +84,8 @@ pub(crate) struct Setup {
     pub(crate) idle_timeout: Duration,
     pub(crate) faults: Arc<Faults>,
     pub(crate) mounts: Vec<Mount>,
+    /// How every priced route is paid, as a configuration writes it; the best first.
+    pub(crate) offers: &'static [&'static str],
     pub(crate) versions: Versions,
 }
 
@@ -94,6 +99,7 @@ impl Default for Setup {
             idle_timeout: Duration::from_secs(20),
             faults: Arc::default(),
             mounts: Vec::new(),
+            offers: &["exact"],
             versions: Versions::default(),
         }
     }
@@ -149,9 +155,9 @@ pub(crate) fn token() -> EvmToken {
     EvmToken::new(Network::eip155(84532), config).unwrap()
 }
 
-fn offer(setup: &Setup) -> OfferTemplate {
+fn offer(setup: &Setup, word: &str) -> OfferTemplate {
     OfferTemplate {
-        scheme: find_scheme("exact", "eip155").unwrap(),
+        scheme: find_scheme(word, "eip155").unwrap(),
         network: Network::eip155(84532),
         token: OfferToken {
             address: USDC.to_owned(),
@@ -184,7 +190,10 @@ fn route(
         upstream: Arc::clone(to),
         format,
         price,
-        offers: if price == Price::Free { Vec::new() } else { vec![offer(setup)] },
+        offers: match price {
+            Price::Free => Vec::new(),
+            _ => setup.offers.iter().map(|it| offer(setup, it)).collect(),
+        },
         settle: setup.settle,
         description: Some("for tests".to_owned()),
         ceiling: Ceiling::default(),
@@ -311,7 +320,11 @@ impl TestApp {
         let window = AuthorizationWindow { valid_after: Timestamp::from_seconds(0), valid_before };
         PaymentPayload {
             x402_version: 2,
-            payload: sign_exact(key, offer, window, nonce).unwrap(),
+            payload: match scheme_of(offer).unwrap().word() {
+                "upto" => sign_upto(key, offer, window, nonce).unwrap(),
+                "exact-permit2" => sign_permit2_exact(key, offer, window, nonce).unwrap(),
+                _ => sign_exact(key, offer, window, nonce).unwrap(),
+            },
             resource: None,
             accepted: offer.clone(),
             extensions: None,

@@ -30,5 +30,6 @@ mod review_money;
 mod settling;
 mod smuggling;
 mod streaming;
+mod upto;
 mod urls;
 mod v1;
