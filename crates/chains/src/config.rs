@@ -37,6 +37,8 @@ pub struct NetworkConfig {
     pub tip_floor_wei: u128,
     /// The most that is paid for one unit of gas, in wei; above it settlements are not sent.
     pub gas_price_cap_wei: u128,
+    /// What a signer must have to take new payments, in wei: those under way may still need gas.
+    pub signer_reserve_wei: u128,
 }
 
 /// What is done, at our cost, for payers who have not let Permit2 spend their token.
@@ -89,6 +91,11 @@ impl NetworkConfig {
     /// The most that is paid for gas on a network that nothing is known of: 10 000 gwei.
     pub const GAS_PRICE_CAP_WEI: u128 = 10_000_000_000_000;
 
+    /// For how many settlements at the usual price of gas a signer must have enough, if nobody says
+    /// otherwise, and what gas one takes.
+    const RESERVE_SETTLEMENTS: u128 = 20;
+    const SETTLEMENT_GAS: u128 = 100_000;
+
     /// A network of the table with all its tokens, one confirmation, and room for dear days.
     pub fn from_row(row: &NetworkRow, network: Network, rpc: Vec<Url>) -> Self {
         Self {
@@ -107,6 +114,10 @@ impl NetworkConfig {
                 NetworkKind::Main => row.gas_price_wei.saturating_mul(Self::GAS_PRICE_HEADROOM),
                 NetworkKind::Test => Self::GAS_PRICE_CAP_WEI,
             },
+            signer_reserve_wei: row
+                .gas_price_wei
+                .saturating_mul(Self::SETTLEMENT_GAS)
+                .saturating_mul(Self::RESERVE_SETTLEMENTS),
         }
     }
 
@@ -123,6 +134,8 @@ impl NetworkConfig {
             settle_wait: settle_wait(Self::BLOCK_TIME),
             tip_floor_wei: 0,
             gas_price_cap_wei: Self::GAS_PRICE_CAP_WEI,
+            // There may be no price of gas at all.
+            signer_reserve_wei: 0,
         }
     }
 }

@@ -15,6 +15,7 @@ mod exact_permit2;
 mod fees;
 mod find;
 mod flights;
+mod funds;
 mod key;
 mod method;
 mod nonces;
@@ -30,6 +31,7 @@ mod tracker;
 mod transaction;
 mod upto;
 mod usage;
+mod usual_gas;
 mod verify;
 
 pub(crate) use self::chain::Chain;
@@ -42,6 +44,7 @@ pub use self::address::{BadEvmAddress, EvmAddress};
 pub use self::check::{EvmPayment, Refusal, check_payment, check_settlement};
 pub use self::exact::Exact;
 pub use self::exact_permit2::ExactPermit2;
+pub use self::funds::{SignerFunds, SignerStatus};
 pub use self::key::{BadKey, EvmKey};
 pub use self::sign::{
     AuthorizationWindow, CannotSign, sign_eip2612_permit, sign_exact, sign_permit2_exact, sign_upto,

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{NetworkConfig, PermitSponsoring};
 use crate::evm::{
     Chain, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS, Problem,
-    SigningKeys,
+    SignerStatus, SigningKeys,
 };
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
@@ -92,6 +92,11 @@ impl LocalFacilitator {
     /// of them is a reason not to start.
     pub async fn check(&self) -> Vec<Problem> {
         self.chains.check().await
+    }
+
+    /// How each of them is on each network: what it has, and how much is on its way.
+    pub fn signer_status(&self) -> Vec<SignerStatus> {
+        self.chains.0.iter().flat_map(|it| it.signer_status()).collect()
     }
 
     /// The accounts that pay the gas.

@@ -27,10 +27,17 @@ pub(crate) struct Departed {
 pub(crate) enum NotSent {
     #[error("no signing key is configured, so nothing can be settled")]
     NoSigner,
+    #[error(
+        "no signer has the gas money for another payment: send some to {low}; each needs at least \
+         {reserve_wei} wei, and payments are taken again once it has them"
+    )]
+    NoFunds { low: String, reserve_wei: u128 },
     #[error("the number of the next transaction could not be learnt: {0}")]
     Nonce(RpcError),
     #[error("the token does not answer as one: {0}")]
     OddToken(String),
+    #[error("there is no contract {0}")]
+    NoContract(String),
     #[error("the authorisation is not valid yet, or about to expire: {0}")]
     Untimely(String),
     #[error("the payer's approval of Permit2 could not be carried out: {0}")]
@@ -83,6 +90,8 @@ impl Chain {
                 }
                 Sent::Refused(error) => {
                     signer.nonces.give_back(nonce);
+                    // It may be out of gas money.
+                    self.signers.ring();
                     return Err(NotSent::Refused { signer: signer.key.address(), error });
                 }
                 Sent::Accepted | Sent::Unknown(_) => {}

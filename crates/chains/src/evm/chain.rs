@@ -17,6 +17,7 @@ use super::flights::Flights;
 use super::signers::{Signers, SigningKeys};
 use super::token::EvmToken;
 use super::tracker::{Tracker, TrackerParts};
+use super::usual_gas::UsualGas;
 use crate::config::NetworkConfig;
 use crate::rpc::RpcClient;
 
@@ -36,13 +37,14 @@ pub(crate) struct Chain {
     pub(super) flights: Flights,
     pub(super) approvals: Approvals,
     pub(super) deployed: Deployed,
+    pub(super) usual_gas: UsualGas,
     pub(super) tracker: Arc<Tracker>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 impl Chain {
-    /// A network; `None` if it is not an `eip155` one. Its watcher runs on `tasks` until `stop`.
+    /// A network; `None` if it is not an `eip155` one. Its watchers run on `tasks` until `stop`.
     pub(crate) fn new(
         config: NetworkConfig,
         http: reqwest::Client,
@@ -54,7 +56,7 @@ impl Chain {
         let rpc = RpcClient::new(http, &config.rpc);
         let token = |it: &_| EvmToken::new(config.network.clone(), Clone::clone(it));
         let tokens = config.tokens.iter().filter_map(token).collect();
-        let signers = Arc::new(Signers::new(keys));
+        let signers = Arc::new(Signers::new(keys, config.signer_reserve_wei));
         let keep = config.block_time.clamp(FEES_MIN, FEES_MAX);
         let (floor, cap) = (config.tip_floor_wei, config.gas_price_cap_wei);
         let fees = Arc::new(FeeOracle::new(rpc.clone(), keep, floor, cap));
@@ -67,7 +69,7 @@ impl Chain {
             confirmations: config.confirmations,
         }));
         tasks.spawn(Arc::clone(&tracker).run(stop.clone()));
-        Some(Arc::new(Self {
+        let chain = Arc::new(Self {
             config,
             evm_id: chain_id,
             rpc,
@@ -77,10 +79,13 @@ impl Chain {
             flights: Flights::default(),
             approvals: Approvals::default(),
             deployed: Deployed::default(),
+            usual_gas: UsualGas::default(),
             tracker,
             tasks,
             stop,
-        }))
+        });
+        chain.tasks.spawn(Arc::clone(&chain).watch_funds(chain.stop.clone()));
+        Some(chain)
     }
 
     pub(crate) fn config(&self) -> &NetworkConfig {

@@ -17,6 +17,8 @@ pub(crate) struct Fees {
     pub(crate) max: u128,
     /// `maxPriorityFeePerGas`.
     pub(crate) tip: u128,
+    /// The most that is ever offered, replacements included.
+    pub(crate) cap: u128,
 }
 
 /// Gas cannot be bought.
@@ -24,7 +26,11 @@ pub(crate) struct Fees {
 pub(crate) enum NoFees {
     #[error("the price of gas could not be learnt: {0}")]
     Rpc(RpcError),
-    #[error("gas costs {price} wei, which is over the configured cap of {cap} wei")]
+    #[error(
+        "gas costs {} gwei, over the cap of {} gwei (gas_price_cap_gwei): it is sent once gas is cheaper",
+        gwei(*price),
+        gwei(*cap)
+    )]
     TooDear { price: u128, cap: u128 },
 }
 
@@ -36,22 +42,26 @@ pub(crate) struct FeeOracle {
     tip_floor: u128,
     cap: u128,
     last: Mutex<Option<(Instant, Fees)>>,
+    /// One question to the node at a time.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl FeeOracle {
     /// `keep`: how long a price is good, about one block.
     pub(crate) fn new(rpc: RpcClient, keep: Duration, tip_floor: u128, cap: u128) -> Self {
-        Self { rpc, keep, tip_floor, cap, last: Mutex::default() }
+        let (last, asking) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { rpc, keep, tip_floor, cap, last, asking }
     }
 
     pub(crate) async fn current(&self) -> Result<Fees, NoFees> {
-        let now = Instant::now();
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, fees)) = last
-            && now.duration_since(at) < self.keep
-        {
+        if let Some(fees) = self.fresh() {
             return Ok(fees);
         }
+        let _one_at_a_time = self.asking.lock().await;
+        if let Some(fees) = self.fresh() {
+            return Ok(fees);
+        }
+        let asked = Instant::now();
         let calls = [
             Call::new("eth_feeHistory", json!(["0x5", "latest", [50]])),
             Call::new("eth_maxPriorityFeePerGas", json!([])),
@@ -59,8 +69,13 @@ impl FeeOracle {
         ];
         let answers = self.rpc.batch(&calls).await.map_err(NoFees::Rpc)?;
         let fees = read(&answers, self.tip_floor, self.cap)?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, fees));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, fees));
         Ok(fees)
+    }
+
+    fn fresh(&self) -> Option<Fees> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|(at, _)| at.elapsed() < self.keep).map(|(_, fees)| fees)
     }
 }
 
@@ -90,8 +105,17 @@ fn read(answers: &[Answer], tip_floor: u128, cap: u128) -> Result<Fees, NoFees> 
     if cap < price {
         return Err(NoFees::TooDear { price, cap });
     }
-    let max = base.saturating_mul(2).saturating_add(tip).min(cap);
-    Ok(Fees { base, max, tip: tip.min(max) })
+    // Below the cap there is room for two replacements, where the price leaves it.
+    let roomy = cap.saturating_sub(cap / 4).max(price);
+    let max = base.saturating_mul(2).saturating_add(tip).min(roomy);
+    Ok(Fees { base, max, tip: tip.min(max), cap })
+}
+
+/// A price as people read it: `0.05`.
+fn gwei(wei: u128) -> String {
+    let (whole, rest) = (wei / 1_000_000_000, wei % 1_000_000_000);
+    let shown = format!("{whole}.{rest:09}");
+    shown.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -121,13 +145,21 @@ mod tests {
         check([Ok(history("0x10", &["0x0", "0x9", "0x5"])), refused(), price()], (16, 37, 5));
         check([Ok(history("0x10", &[])), refused(), price()], (16, 34, 2));
         check([refused(), refused(), price()], (32, 66, 2));
-        check([Ok(history("0x384", &[])), Ok(json!("0x3")), price()], (900, 1000, 3));
+        // Twice the price would leave no room for replacements below the cap of 1,000.
+        check([Ok(history("0x258", &[])), Ok(json!("0x3")), price()], (600, 750, 3));
+        check([Ok(history("0x384", &[])), Ok(json!("0x3")), price()], (900, 903, 3));
     }
 
     #[test]
     fn a_node_that_asks_for_too_much_gets_nothing() {
         let answers = [Ok(history("0x10", &[])), Ok(json!("0xffffffff")), refused()];
         assert!(matches!(read(&answers, 2, 1_000), Err(NoFees::TooDear { cap: 1_000, .. })));
+        let error = NoFees::TooDear { price: 1_050_000_000, cap: 1_000_000_000 };
+        assert_eq!(
+            error.to_string(),
+            "gas costs 1.05 gwei, over the cap of 1 gwei (gas_price_cap_gwei): it is sent once gas is \
+             cheaper"
+        );
         let answers = [refused(), refused(), refused()];
         assert!(matches!(read(&answers, 2, 1_000), Err(NoFees::Rpc(RpcError::Node { .. }))));
     }

@@ -135,11 +135,9 @@ impl Chain {
         if let Err(refusal) = self.check_settler(payment) {
             return self.refuse(payment, refusal).await;
         }
-        let signer = match payment.authorization.settler {
-            Some(settler) => self.signers.of(settler),
-            None => self.signers.pick(),
+        let Some(signer) = self.signers.take(payment.authorization.settler) else {
+            return Outcome::not_sent(self.signers.why_nobody());
         };
-        let Some(signer) = signer else { return Outcome::not_sent(NotSent::NoSigner) };
         let (call, gas) = match self.make_ready(payment, signer).await {
             Ok(ready) => ready,
             Err(outcome) => return outcome,
@@ -195,9 +193,22 @@ impl Chain {
         payment: &EvmPayment,
         signer: &Arc<Signer>,
     ) -> Result<Result<Ready, Fault>, Outcome> {
+        if let Some(ready) = self.stand_as_usual(payment, signer.address()).await {
+            return Ok(Ok(ready));
+        }
+        let missing = self.missing_contract(payment.method).await.map_err(Outcome::not_sent)?;
+        if let Some(contract) = missing {
+            return Err(Outcome::not_sent(NotSent::NoContract(contract)));
+        }
         match self.standing(payment, signer.address(), TrialKind::Estimate).await {
             Ok(standing) if standing.used => Err(self.follow_use(payment, None).await),
-            Ok(standing) => Ok(judge(payment, standing)),
+            Ok(standing) => {
+                let judged = judge(payment, standing);
+                if let Ok(Ready { call, gas: Some(gas) }) = &judged {
+                    self.usual_gas.note(call, *gas);
+                }
+                Ok(judged)
+            }
             // So answers a node that is not up to date, too.
             Err(NoStanding::Refused(refusal)) => {
                 Err(Outcome::not_sent(NotSent::OddToken(refusal.message)))

@@ -1,13 +1,17 @@
-//! One watcher for each network: it looks for the receipts of all transactions on their way, in one
-//! batch, as often as the block time makes sense, and sees to it that none is forgotten by the nodes.
+//! One watcher for each network: it looks for the receipts of all transactions on their way, in batches,
+//! as often as the block time makes sense, and sees to it that none is forgotten by the nodes.
+//!
+//! An account's transactions are mined in the order of their numbers, so a look begins with the lowest
+//! ones and goes on while it finds them mined: with many on their way that is a receipt or two for each,
+//! not one for each of them at every look.
 
 mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -19,8 +23,10 @@ use super::transaction::SignedTransaction;
 use crate::rpc::{Call, Receipt, RpcClient, RpcError, quantity};
 
 /// How often receipts are looked for: ten times a block, within these bounds.
-const POLL_MIN: Duration = Duration::from_millis(20);
+const POLL_MIN: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(250);
+/// For how many transactions of an account a look asks first.
+const LINE: usize = 8;
 
 /// What became of a transaction.
 #[derive(Debug)]
@@ -41,7 +47,16 @@ pub(crate) struct Tracker {
     block_time: Duration,
     confirmations: u32,
     items: Mutex<HashMap<B256, Item>>,
+    heads: Mutex<Heads>,
     wake: Notify,
+}
+
+/// How high the chain is.
+#[derive(Debug, Default)]
+struct Heads {
+    latest: U256,
+    /// At the last round of upkeep.
+    upkept: U256,
 }
 
 #[derive(Debug)]
@@ -57,6 +72,8 @@ struct Item {
     mined: bool,
     /// Rounds of upkeep that it has seen.
     rounds: u32,
+    /// Rounds since which blocks were made without it.
+    passed_over: u32,
     /// Rounds in a row in which the nodes would not have it.
     refused: u32,
     /// Rounds in a row in which its nonce belonged to another transaction.
@@ -93,6 +110,7 @@ impl Tracker {
             block_time: parts.block_time,
             confirmations: parts.confirmations.max(1),
             items: Mutex::default(),
+            heads: Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -129,6 +147,7 @@ impl Tracker {
             filler: None,
             mined: false,
             rounds: 0,
+            passed_over: 0,
             refused: 0,
             superseded: 0,
         };
@@ -168,13 +187,23 @@ impl Tracker {
         }
     }
 
-    /// One look at every transaction on its way.
+    /// One look: at what lies in a block, at the next transactions of each account, and at more of
+    /// them as long as they turn out to be mined.
     async fn look(&self) -> Result<(), RpcError> {
-        let hashes: Vec<(B256, B256)> = self.with(|items| {
-            let versions =
-                items.iter().flat_map(|(key, item)| item.versions.iter().map(|it| (*key, it.hash)));
-            versions.collect()
-        });
+        let mut asked = HashSet::new();
+        let mut most = LINE;
+        loop {
+            let line = self.with(|items| line_up(items, &asked, most));
+            if line.is_empty() {
+                return Ok(());
+            }
+            asked.extend(line.iter().map(|(key, _)| *key));
+            self.look_at(&line).await?;
+            most = most.saturating_mul(2);
+        }
+    }
+
+    async fn look_at(&self, hashes: &[(B256, B256)]) -> Result<(), RpcError> {
         let mut calls = vec![Call::new("eth_blockNumber", json!([]))];
         calls.extend(hashes.iter().map(|(_, hash)| receipt_call(hash)));
         let mut answers = self.rpc.batch(&calls).await?.into_iter();
@@ -183,6 +212,7 @@ impl Tracker {
             Some(Err(error)) => return Err(RpcError::Node { method: "eth_blockNumber", error }),
             None => return Ok(()),
         };
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).latest = head;
         let mut mined: HashMap<B256, bool> = HashMap::new();
         for ((key, _), answer) in hashes.iter().zip(answers) {
             let Ok(value) = answer else { continue };
@@ -222,6 +252,30 @@ impl Tracker {
             tracing::debug!(?fate, "nobody waits for this transaction any more");
         }
     }
+}
+
+/// Whose receipts are asked for next, with the hashes of all their versions, after those `asked` for: of
+/// each account what lies in a block already, and at most so many others, from the lowest number on and up
+/// to the first that was found not to be mined.
+fn line_up(items: &HashMap<B256, Item>, asked: &HashSet<B256>, most: usize) -> Vec<(B256, B256)> {
+    let mut accounts: HashMap<Address, Vec<(u64, &B256, &Item)>> = HashMap::new();
+    for (key, item) in items {
+        if let Some(it) = item.versions.first() {
+            accounts.entry(it.signer.address()).or_default().push((it.nonce(), key, item));
+        }
+    }
+    let mut line = Vec::new();
+    for mut transactions in accounts.into_values() {
+        transactions.sort_unstable_by_key(|(nonce, ..)| *nonce);
+        let (mined, waiting): (Vec<_>, Vec<_>) =
+            transactions.into_iter().partition(|(_, _, item)| item.mined);
+        let mined = mined.into_iter().filter(|(_, key, _)| !asked.contains(*key));
+        let waiting = waiting.into_iter().take_while(|(_, key, _)| !asked.contains(*key));
+        for (_, key, item) in mined.chain(waiting.take(most)) {
+            line.extend(item.versions.iter().map(|it| (*key, it.hash)));
+        }
+    }
+    line
 }
 
 /// Whether a transaction has as many blocks on it as configured, its own counted.

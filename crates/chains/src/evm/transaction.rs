@@ -59,12 +59,14 @@ impl SignedTransaction {
         self.body.nonce
     }
 
-    /// The same at today's price, which must beat the old one by an eighth to replace it; `None`
-    /// if the old price is still enough.
+    /// Whether the price has risen past what it offers.
+    pub(crate) fn is_outpriced(&self, fees: Fees) -> bool {
+        self.body.max_fee_per_gas < fees.base
+    }
+
+    /// The same at today's price, and at least an eighth above its own, or nodes would not let it
+    /// replace this one; `None` where that is over the cap.
     pub(crate) fn dearer(&self, fees: Fees) -> Option<Self> {
-        if fees.base <= self.body.max_fee_per_gas {
-            return None;
-        }
         let same = Draft {
             chain_id: self.body.chain_id,
             to: self.body.to.to().copied()?,
@@ -72,15 +74,19 @@ impl SignedTransaction {
             gas: self.body.gas_limit,
             value: self.body.value,
         };
-        Some(self.replaced_by(same, fees))
+        self.replaced_by(same, fees)
     }
 
-    /// Another transaction in this one's place, dear enough to replace it.
-    pub(crate) fn replaced_by(&self, draft: Draft, fees: Fees) -> Self {
+    /// Another transaction in this one's place, dear enough to replace it; `None` where that is over
+    /// the cap.
+    pub(crate) fn replaced_by(&self, draft: Draft, fees: Fees) -> Option<Self> {
         let raised = |old: u128| old.saturating_add(old / 8).saturating_add(1);
         let tip = fees.tip.max(raised(self.body.max_priority_fee_per_gas));
         let max = fees.max.max(raised(self.body.max_fee_per_gas)).max(tip);
-        draft.sign(&self.signer, self.nonce(), Fees { base: fees.base, max, tip })
+        (max <= fees.cap).then(|| {
+            let fees = Fees { max, tip, ..fees };
+            draft.sign(&self.signer, self.nonce(), fees)
+        })
     }
 }
 
@@ -90,4 +96,53 @@ fn sign(signer: &Arc<Signer>, body: TxEip1559) -> SignedTransaction {
     let mut raw = Vec::new();
     signed.eip2718_encode(&mut raw);
     SignedTransaction { hash: *signed.hash(), raw: raw.into(), signer: Arc::clone(signer), body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evm::key::EvmKey;
+    use crate::evm::signers::{Signers, SigningKeys};
+
+    const CAP: u128 = 1_000;
+
+    fn sent(max: u128, tip: u128) -> SignedTransaction {
+        let keys = SigningKeys::new(vec![EvmKey::from_bytes([1; 32]).unwrap()]);
+        let signers = Signers::new(&keys, 0);
+        let draft = Draft::filler(84_532, Address::repeat_byte(7));
+        draft.sign(&signers.all()[0], 4, Fees { base: 1, max, tip, cap: CAP })
+    }
+
+    #[track_caller]
+    fn check(old: (u128, u128), now: (u128, u128), expected: Option<(u128, u128)>) {
+        let fees = Fees { base: 1, max: now.0, tip: now.1, cap: CAP };
+        let old = sent(old.0, old.1);
+        let new = old.dearer(fees);
+        let prices =
+            |it: &SignedTransaction| (it.body.max_fee_per_gas, it.body.max_priority_fee_per_gas);
+        assert_eq!(new.as_ref().map(prices), expected, "{old:?}");
+        if let Some(new) = new {
+            assert_eq!((new.nonce(), new.body.to), (old.nonce(), old.body.to));
+            assert_ne!(new.hash, old.hash);
+        }
+    }
+
+    #[test]
+    fn replacements_beat_the_old_price_by_an_eighth_and_never_the_cap() {
+        // Geth and its kin want a tenth more of both fees.
+        check((800, 80), (100, 10), Some((901, 91)));
+        check((800, 80), (990, 10), Some((990, 91)));
+        check((800, 80), (990, 200), Some((990, 200)));
+        check((888, 0), (100, 0), Some((1_000, 1)));
+        check((889, 0), (100, 0), None);
+        check((800, 900), (100, 0), None);
+        check((u128::MAX, 0), (100, 0), None);
+    }
+
+    #[test]
+    fn only_a_base_fee_past_the_offer_outprices() {
+        let fees = |base| Fees { base, max: 1, tip: 0, cap: CAP };
+        assert!(!sent(800, 0).is_outpriced(fees(800)));
+        assert!(sent(800, 0).is_outpriced(fees(801)));
+    }
 }

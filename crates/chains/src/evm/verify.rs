@@ -159,6 +159,22 @@ impl Chain {
         Ok(amount(U256::from_be_bytes(one_word(&balance)?.0)))
     }
 
+    /// One question instead of many, for the usual case: a call that runs on the usual gas uses a good
+    /// nonce and moves what is there. `None`: it takes a closer look.
+    pub(crate) async fn stand_as_usual(
+        &self,
+        payment: &EvmPayment,
+        from: Address,
+    ) -> Option<Ready> {
+        let call = payment.method.settle_calls(payment).into_iter().next()?;
+        let gas = self.usual_gas.of(&call)?;
+        let with_gas = json!({
+            "from": from, "to": call.to, "data": call.input, "gas": format!("{gas:#x}"),
+        });
+        let answer = self.rpc().call("eth_call", json!([with_gas, "latest"])).await;
+        answer.is_ok().then_some(Ready { call, gas: Some(gas) })
+    }
+
     /// Nonce, balance, allowance and trials in one batch.
     pub(crate) async fn standing(
         &self,

@@ -19,7 +19,7 @@ use crate::support::{PAY_TO, World, demand, http, key, network_config, now, pay,
 
 /// What a node does with a transaction that is sent to it.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(crate) enum Fault {
     /// Takes it, and never says so.
     TakeSilently,
     /// Loses it, and says nothing.
@@ -28,11 +28,13 @@ enum Fault {
     Refuse,
     /// Does not take it, in words that nobody knows.
     Puzzle,
+    /// Says that it took it and keeps it to itself, however often it is sent.
+    Hoard,
 }
 
 /// A node before the dev chain that fails as told.
-struct Node {
-    url: String,
+pub(crate) struct Node {
+    pub(crate) url: String,
     faults: Arc<Faults>,
     stop: CancellationToken,
 }
@@ -43,11 +45,13 @@ struct Faults {
     http: reqwest::Client,
     plan: Mutex<VecDeque<Fault>>,
     sent: Mutex<Vec<String>>,
+    hoard: Mutex<HashSet<String>>,
+    asked: Mutex<Vec<String>>,
 }
 
 impl Node {
     /// Does so with the first transactions, and behaves from then on.
-    async fn start(world: &World, plan: &[Fault]) -> Self {
+    pub(crate) async fn start(world: &World, plan: &[Fault]) -> Self {
         Self::with(world, plan, false).await
     }
 
@@ -58,6 +62,8 @@ impl Node {
             http: http(),
             plan: Mutex::new(plan.iter().copied().collect()),
             sent: Mutex::default(),
+            hoard: Mutex::default(),
+            asked: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -70,12 +76,21 @@ impl Node {
     }
 
     /// Every different transaction that was sent.
-    fn different(&self) -> usize {
+    pub(crate) fn different(&self) -> usize {
         self.faults.sent.lock().unwrap().iter().collect::<HashSet<_>>().len()
     }
 
-    fn sends(&self) -> usize {
+    pub(crate) fn sends(&self) -> usize {
         self.faults.sent.lock().unwrap().len()
+    }
+
+    /// How often it was asked so.
+    pub(crate) fn asked(&self, method: &str) -> usize {
+        self.faults.asked.lock().unwrap().iter().filter(|it| *it == method).count()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 }
 
@@ -85,15 +100,30 @@ async fn serve(State(faults): State<Arc<Faults>>, body: Bytes) -> Response {
         let error = json!({"code": -32600, "message": "batch requests are not supported"});
         return axum::Json(json!({"jsonrpc": "2.0", "id": null, "error": error})).into_response();
     }
+    let calls = request.as_array().map_or(std::slice::from_ref(&request), Vec::as_slice);
+    let methods = calls.iter().filter_map(|it| it["method"].as_str()).map(str::to_owned);
+    faults.asked.lock().unwrap().extend(methods);
     let mut fault = None;
     if request["method"] == "eth_sendRawTransaction" {
-        faults.sent.lock().unwrap().push(request["params"][0].to_string());
+        let raw = request["params"][0].to_string();
+        faults.sent.lock().unwrap().push(raw.clone());
         fault = faults.plan.lock().unwrap().pop_front();
+        let mut hoard = faults.hoard.lock().unwrap();
+        if matches!(fault, Some(Fault::Hoard)) {
+            hoard.insert(raw.clone());
+        }
+        if hoard.contains(&raw) {
+            fault = Some(Fault::Hoard);
+        }
     }
     match fault {
         Some(Fault::Lose) => StatusCode::BAD_GATEWAY.into_response(),
         Some(Fault::Refuse) => refusal(&request, "txpool is full"),
         Some(Fault::Puzzle) => refusal(&request, "cosmic rays"),
+        Some(Fault::Hoard) => {
+            let taken = json!({"jsonrpc": "2.0", "id": request["id"], "result": "0x01"});
+            axum::Json(taken).into_response()
+        }
         Some(Fault::TakeSilently) | None => {
             let forwarded = faults.http.post(&faults.upstream).body(body);
             let answer = forwarded.header("content-type", "application/json").send().await.unwrap();

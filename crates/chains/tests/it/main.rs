@@ -5,6 +5,7 @@
 mod attacks;
 #[cfg(test)]
 mod faults;
+mod gas;
 #[cfg(test)]
 mod lagging;
 #[cfg(test)]

@@ -71,7 +71,9 @@ async fn one_payment_asked_for_a_hundred_times_is_sent_once() {
 async fn a_signer_without_gas_says_so_and_blocks_nobody() {
     let poor = key([0x66; 32]);
     let address = poor.address();
-    let world = World::with(Mining::Instant, vec![poor], |config| config).await;
+    // Without a reserve it is tried, and the node says no.
+    let change = |config| farebox_chains::NetworkConfig { signer_reserve_wei: 0, ..config };
+    let world = World::with(Mining::Instant, vec![poor], change).await;
     let request = pay(&payer(), &demand(100), 1);
     let result = world.facilitator.settle(&request, now()).await;
     let Err(SettleError::NotSent(error)) = result else { panic!("{result:?}") };

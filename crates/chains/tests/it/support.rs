@@ -52,6 +52,12 @@ impl World {
         Self { devnet, facilitator, tasks, stop, http }
     }
 
+    /// Another facilitator on the same chain, whose signer is the first dev account.
+    pub(crate) fn with_config(&self, config: NetworkConfig) -> LocalFacilitator {
+        let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
+        LocalFacilitator::new(vec![config], keys, self.tasks.clone(), self.stop.clone()).unwrap()
+    }
+
     /// What the chain answers to a call of JSON-RPC.
     pub(crate) async fn rpc(&self, method: &str, params: Value) -> Value {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});

@@ -1,5 +1,7 @@
 //! What keeps transactions moving: sending them again, paying more, filling gaps.
 
+use std::collections::HashSet;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use alloy_primitives::B256;
@@ -18,8 +20,39 @@ const SUPERSEDED_ROUNDS: u32 = 3;
 /// In how many rounds in a row the nodes must refuse a transaction that may have been sent, until
 /// one that does nothing is put in its place: later ones wait for its number.
 const REFUSED_ROUNDS: u32 = 3;
+/// After how many rounds with new blocks a transaction that is its account's next, and offers enough, is
+/// offered at a higher price all the same: whoever makes the blocks does not want it at this one.
+const STUCK_ROUNDS: u32 = 5;
 /// The most transactions that are sent again in one round.
 const RESENT_MAX: usize = 100;
+
+/// A transaction that is not in a block.
+struct Waiting {
+    key: B256,
+    newest: SignedTransaction,
+    rounds: u32,
+    passed_over: u32,
+}
+
+/// Where a transaction is among those of its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing of its account is before it.
+    Next,
+    /// It waits for others.
+    Behind,
+}
+
+/// Those that are sent again, lowest numbers first. What came since the last round is left alone.
+fn in_line(mut waiting: Vec<Waiting>) -> Vec<(Waiting, Place)> {
+    waiting.sort_by_key(|it| (it.newest.nonce(), it.newest.signer.address()));
+    let mut seen = HashSet::new();
+    let place = |it: Waiting| {
+        let is_first = seen.insert(it.newest.signer.address());
+        (it, if is_first { Place::Next } else { Place::Behind })
+    };
+    waiting.into_iter().map(place).filter(|(it, _)| 1 < it.rounds).take(RESENT_MAX).collect()
+}
 
 impl Tracker {
     /// Every two blocks.
@@ -30,18 +63,7 @@ impl Tracker {
     /// One round. Transactions that came since the last one are left alone, and so are those in a
     /// block: nodes call their numbers taken, by nobody else.
     pub(super) async fn keep_up(&self) {
-        let waiting = self.with(|items| {
-            let mut waiting = Vec::new();
-            for (key, item) in items.iter_mut().filter(|(_, it)| it.launched && !it.mined) {
-                item.rounds = item.rounds.saturating_add(1);
-                if let Some(newest) = item.versions.last().filter(|_| 1 < item.rounds) {
-                    waiting.push((*key, newest.clone()));
-                }
-            }
-            waiting.sort_by_key(|(_, newest)| newest.nonce());
-            waiting.truncate(RESENT_MAX);
-            waiting
-        });
+        let waiting = in_line(self.next_round());
         let gaps = self.signers.all().iter().any(|it| it.nonces.has_gap());
         if waiting.is_empty() && !gaps {
             return;
@@ -53,20 +75,47 @@ impl Tracker {
                 None
             }
         };
-        let sends = waiting.into_iter().map(|(key, newest)| self.send_again(key, newest, fees));
+        let sends = waiting.into_iter().map(|(it, place)| self.send_again(it, place, fees));
         join_all(sends).await;
         if let Some(fees) = fees {
             self.fill_gaps(fees).await;
         }
     }
 
-    /// The same bytes, or a dearer version where the price has risen past what it offers.
-    async fn send_again(&self, key: B256, newest: SignedTransaction, fees: Option<Fees>) {
-        if let Some(dearer) = fees.and_then(|it| newest.dearer(it)) {
+    /// Those that are not in a block, one round older.
+    fn next_round(&self) -> Vec<Waiting> {
+        let grown = {
+            let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+            // A chain that stands still passes nobody over.
+            let grown = u32::from(heads.upkept < heads.latest);
+            heads.upkept = heads.latest;
+            grown
+        };
+        self.with(|items| {
+            let mut waiting = Vec::new();
+            for (key, item) in items.iter_mut().filter(|(_, it)| it.launched && !it.mined) {
+                item.rounds = item.rounds.saturating_add(1);
+                item.passed_over = item.passed_over.saturating_add(grown);
+                let (key, rounds, passed_over) = (*key, item.rounds, item.passed_over);
+                if let Some(newest) = item.versions.last().cloned() {
+                    waiting.push(Waiting { key, newest, rounds, passed_over });
+                }
+            }
+            waiting
+        })
+    }
+
+    /// The same bytes, or a dearer version where the price has risen past what it offers or it is stuck.
+    async fn send_again(&self, waiting: Waiting, place: Place, fees: Option<Fees>) {
+        let is_stuck = place == Place::Next && STUCK_ROUNDS <= waiting.passed_over;
+        let Waiting { key, newest, .. } = waiting;
+        let wanting = fees.filter(|it| is_stuck || newest.is_outpriced(*it));
+        if let Some(dearer) = wanting.and_then(|it| newest.dearer(it)) {
             tracing::info!(transaction = %dearer.hash, replaces = %newest.hash, "gas price raised");
             self.with_item(&key, |item| {
                 // A filler stays one at any price.
                 item.filler = item.filler.map(|_| dearer.hash);
+                item.passed_over = 0;
                 item.versions.push(dearer.clone());
             });
             self.send_version(&dearer).await;
@@ -90,9 +139,9 @@ impl Tracker {
         } else if REFUSED_ROUNDS <= refused
             && !has_filler
             && let Some(fees) = fees
+            && let draft = Draft::filler(self.chain_id, newest.signer.address())
+            && let Some(filler) = newest.replaced_by(draft, fees)
         {
-            let draft = Draft::filler(self.chain_id, newest.signer.address());
-            let filler = newest.replaced_by(draft, fees);
             tracing::warn!(transaction = %newest.hash, filler = %filler.hash, "given up");
             self.with_item(&key, |item| {
                 item.filler = Some(filler.hash);
