@@ -84,7 +84,7 @@ pub(crate) async fn facilitator(
     routes: &[Arc<Route>],
     background: &Background,
 ) -> Result<Arc<dyn Facilitator>, Failure> {
-    let chains: Vec<NetworkConfig> = networks.iter().map(|it| it.chain.clone()).collect();
+    let chains: Vec<NetworkConfig> = networks.iter().map(|it| chain(it, routes)).collect();
     let Background { tasks, stop } = background.clone();
     match plan {
         FacilitatorPlan::InProcess(keys) => {
@@ -117,6 +117,22 @@ pub(crate) async fn facilitator(
             Ok(Arc::new(remote))
         }
     }
+}
+
+/// A network with what is offered on it; whoever only settles for others promises what needs nothing
+/// but the token.
+fn chain(plan: &NetworkPlan, routes: &[Arc<Route>]) -> NetworkConfig {
+    let mut chain = plan.chain.clone();
+    let mut schemes = Vec::new();
+    for offer in routes.iter().flat_map(|it| &it.offers) {
+        if offer.network == chain.network && !schemes.contains(&offer.scheme) {
+            schemes.push(offer.scheme);
+        }
+    }
+    if !schemes.is_empty() {
+        chain.offers = schemes;
+    }
+    chain
 }
 
 fn set_up(error: SetupError) -> Failure {

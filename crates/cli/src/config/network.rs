@@ -1,5 +1,7 @@
 //! `[network."eip155:…"]`: where payments are made, in which token, to whom.
 
+mod tuning;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use farebox_protocol::{Amount, Network};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use self::tuning::Tuning;
 use super::problem::{Problem, Problems};
 use super::secret::Secrets;
 use super::section::{Section, Value};
@@ -38,6 +41,16 @@ pub(crate) struct NetworkPlan {
     pub(crate) span: Range<usize>,
 }
 
+/// Who settles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// This process.
+    Here,
+    /// A remote facilitator, on terms of its own.
+    #[default]
+    Elsewhere,
+}
+
 /// What the rest of the file needs to know of the networks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Networks {
@@ -45,6 +58,8 @@ pub(crate) struct Networks {
     pub(crate) plans: Vec<NetworkPlan>,
     /// Every id that is written down, good or not.
     pub(crate) declared: Vec<String>,
+    /// Who settles on them.
+    pub(crate) settled: Settled,
 }
 
 /// Whether somebody here has to talk to the chains and whether somebody is paid.
@@ -72,7 +87,11 @@ pub(crate) fn networks(
     secrets: &Secrets,
     problems: &mut Problems,
 ) -> Networks {
-    let mut networks = Networks::default();
+    let settled = match needs.rpc {
+        Need::Required => Settled::Here,
+        Need::Optional => Settled::Elsewhere,
+    };
+    let mut networks = Networks { settled, ..Networks::default() };
     for value in all.entries() {
         networks.declared.push(value.key().to_owned());
         if let Some(plan) = network(&value, needs, secrets, problems) {
@@ -325,35 +344,4 @@ fn exposure_limit(value: &Value<'_>, decimals: Option<u8>) -> Result<Amount, Pro
     let rate = usd.rate(decimals.unwrap_or(6), 0).ok().filter(|it| it.per() == 1);
     let rate = rate.ok_or_else(|| value.wrong("an amount that the token can express"))?;
     Ok(Amount::from_units(rate.units()))
-}
-
-/// Keys for networks that behave otherwise than the table says.
-struct Tuning {
-    block_time: Option<Duration>,
-    confirmations: Option<u32>,
-    tip_floor_wei: Option<u128>,
-    gas_price_cap_wei: Option<u128>,
-}
-
-impl Tuning {
-    fn read(section: &mut Section<'_>, problems: &mut Problems) -> Self {
-        Self {
-            block_time: section.optional("block_time", problems, values::duration),
-            confirmations: section.optional("confirmations", problems, |value| {
-                const EXPECTED: &str = "a number of blocks, 1 to 1000";
-                let count = value.count(EXPECTED)?;
-                let count = u32::try_from(count).ok().filter(|it| *it <= 1000);
-                count.ok_or_else(|| value.wrong(EXPECTED))
-            }),
-            tip_floor_wei: section.optional("tip_floor_gwei", problems, values::gwei),
-            gas_price_cap_wei: section.optional("gas_price_cap_gwei", problems, values::gwei),
-        }
-    }
-
-    fn apply(self, chain: &mut NetworkConfig) {
-        chain.block_time = self.block_time.unwrap_or(chain.block_time);
-        chain.confirmations = self.confirmations.unwrap_or(chain.confirmations);
-        chain.tip_floor_wei = self.tip_floor_wei.unwrap_or(chain.tip_floor_wei);
-        chain.gas_price_cap_wei = self.gas_price_cap_wei.unwrap_or(chain.gas_price_cap_wei);
-    }
 }

@@ -109,8 +109,8 @@ fn route(
     problems: &mut Problems,
 ) -> Option<Route> {
     let upstream = read_upstream(&mut section, declared.upstreams, problems);
-    let sale = Sale::read(&mut section, matched.as_ref(), declared.networks, problems);
-    let settle = section.optional("settle", problems, read_settle);
+    let settle = section.optional("settle", problems, read_settle).unwrap_or(SettleMode::After);
+    let sale = Sale::read(&mut section, matched.as_ref(), (declared.networks, settle), problems);
     let description = section.optional("description", problems, values::word);
     let fitting = fitting_format(matched.as_ref());
     let ceiling = read_ceiling(&mut section, sale.format, fitting, problems);
@@ -125,7 +125,7 @@ fn route(
         format: sale.format?,
         price: sale.price?,
         offers: sale.offers?,
-        settle: settle.unwrap_or(SettleMode::After),
+        settle,
         description,
         ceiling,
         versions: versions.unwrap_or(declared.versions),
@@ -144,7 +144,7 @@ impl Sale {
     fn read(
         section: &mut Section<'_>,
         matched: Option<&Match>,
-        networks: &Networks,
+        (networks, settle): (&Networks, SettleMode),
         problems: &mut Problems,
     ) -> Self {
         let format_value = section.get("format");
@@ -161,14 +161,10 @@ impl Sale {
         }
         let price = price_value.as_ref().and_then(|it| price::read(it, problems));
         let offer_value = section.get("offer");
-        let offers = offer::read(offer_value.as_ref(), price, networks, problems);
-        if offer_value.is_none() && price.is_some_and(|it| it != Price::Free) {
-            problems.push(
-                section
-                    .missing("offer")
-                    .help("`offer = [\"exact\"]` takes payments on every network above"),
-            );
-        }
+        let offers = match &offer_value {
+            Some(value) => offer::read(value, price, networks, problems),
+            None => price.map(|it| offer::standard(it, settle, networks)),
+        };
         if let (Some(value), Some(price), Some(format)) = (&price_value, price, format) {
             let span = format_value.as_ref().map(Value::span);
             let fitting = fitting_format(matched);

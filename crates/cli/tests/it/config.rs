@@ -144,7 +144,7 @@ fn upstreams_and_routes() {
     check("{ per_request = \"0.01\" }", "\"free\"", "31:9", &["nothing to offer payments for"]);
     check("\"openai-chat\"", "\"opaque\"", "24:9", &["a format that counts them", "23 | format"]);
     check("[\"exact\"]", "[\"exact\", \"exact\"]", "25:19", &["is offered twice"]);
-    check("[\"exact\"]", "[\"upto\"]", "25:10", &["unknown scheme `upto`", "known are `exact`"]);
+    check("[\"exact\"]", "[\"uptoo\"]", "25:10", &["unknown scheme `uptoo`", "`upto`"]);
     let elsewhere = "[{ scheme = \"exact\", network = \"eip155:1\" }]";
     check("[\"exact\"]", elsewhere, "25:40", &["the network `eip155:1` is not configured"]);
 }
@@ -194,6 +194,31 @@ fn where_an_upstream_looks_for_its_key() {
     assert!(ran.stderr.contains("add `header = \"x-api-key\"`"), "{}", ran.stderr);
     let ran = check_file(&anthropic.replacen(from, &key("\"x-api-key\""), 1));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn offers_that_stock_clients_can_take_where_none_are_written() {
+    let silent = GOOD.replace("offer = [\"exact\"]\n", "");
+    let offered = |config: &str, expected: &[&str]| {
+        let ran = check_file(config);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        let paid: Vec<&str> = ran.stdout.lines().filter(|it| it.contains("eip155:84532")).collect();
+        for (line, expected) in paid.iter().rev().zip(expected) {
+            assert!(line.contains(expected), "{expected}: {}", ran.stdout);
+        }
+    };
+    let both = "upto eip155:84532, exact eip155:84532";
+    offered(&silent, &["exact eip155:84532", both]);
+    let unsponsored = silent.replacen("asset =", "sponsor_permits = false\nasset =", 1);
+    assert!(!check_file(&unsponsored).stdout.contains("upto"));
+    let first = silent.replacen(
+        "format = \"openai-chat\"",
+        "format = \"openai-chat\"\nsettle = \"before\"",
+        1,
+    );
+    assert!(!check_file(&first).stdout.contains("upto"));
+    let early = "[\"upto\"]\nsettle = \"before\"";
+    check("[\"exact\"]", early, "21:9", &["cannot settle before the work"]);
 }
 
 #[test]

@@ -1,25 +1,48 @@
-//! `offer = ["exact"]`: the ways to pay, best first.
+//! `offer = ["upto", "exact"]`: the ways to pay, best first.
 //!
 //! A scheme alone is offered on every network of the file; `{ scheme = …, network = … }` on one.
+//! Without the key the offers are those that stock clients can take: see [`standard`].
 
 use farebox_billing::Price;
-use farebox_chains::{SCHEMES, find_scheme};
+use farebox_chains::{PermitSponsoring, SCHEMES, find_scheme};
 use farebox_gateway::{OfferTemplate, OfferToken};
+use farebox_store::SettleMode;
 
-use super::super::network::{NetworkPlan, Networks};
+use super::super::network::{NetworkPlan, Networks, Settled};
 use super::super::problem::{Problem, Problems};
 use super::super::section::Value;
 
 const EXPECTED: &str = "a list of schemes such as [\"exact\"]";
 
-/// Reads it; `None` after a mistake. A route without offers is for the caller to judge.
+/// What is offered where nothing is said. `upto` goes first only where a client that knows both
+/// schemes and has no allowance can buy all the same, because permits are sponsored here; a client
+/// that knows `exact` alone takes that either way (ADR 0011).
+pub(super) fn standard(
+    price: Price,
+    settle: SettleMode,
+    networks: &Networks,
+) -> Vec<OfferTemplate> {
+    let by_usage = price.needs_meter() && settle != SettleMode::Before;
+    let offers_on = |plan: &NetworkPlan| {
+        let sponsored = networks.settled == Settled::Here
+            && plan.chain.sponsoring.permits == PermitSponsoring::Submitted;
+        let upto = (by_usage && sponsored).then(|| template("upto", plan)).flatten();
+        upto.into_iter().chain(template("exact", plan))
+    };
+    if price == Price::Free {
+        Vec::new()
+    } else {
+        networks.plans.iter().flat_map(offers_on).collect()
+    }
+}
+
+/// Reads it; `None` after a mistake.
 pub(super) fn read(
-    value: Option<&Value<'_>>,
+    value: &Value<'_>,
     price: Option<Price>,
     networks: &Networks,
     problems: &mut Problems,
 ) -> Option<Vec<OfferTemplate>> {
-    let Some(value) = value else { return Some(Vec::new()) };
     let entries = problems.keep(value.list(EXPECTED))?;
     if price == Some(Price::Free) && !entries.is_empty() {
         problems.push(

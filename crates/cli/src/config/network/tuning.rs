@@ -1,0 +1,63 @@
+//! Keys for networks that behave otherwise than the table says, and for what is paid on them besides.
+
+use std::time::Duration;
+
+use farebox_chains::{NetworkConfig, PermitSponsoring};
+
+use super::super::problem::{Problem, Problems};
+use super::super::section::{Section, Value};
+use super::super::values;
+
+/// What a file says of one network beyond what must be said.
+pub(super) struct Tuning {
+    block_time: Option<Duration>,
+    confirmations: Option<u32>,
+    tip_floor_wei: Option<u128>,
+    gas_price_cap_wei: Option<u128>,
+    signer_reserve_wei: Option<u128>,
+    permits: Option<PermitSponsoring>,
+    approval_grant_max_wei: Option<u128>,
+}
+
+impl Tuning {
+    /// Reads it.
+    pub(super) fn read(section: &mut Section<'_>, problems: &mut Problems) -> Self {
+        Self {
+            block_time: section.optional("block_time", problems, values::duration),
+            confirmations: section.optional("confirmations", problems, confirmations),
+            tip_floor_wei: section.optional("tip_floor_gwei", problems, values::gwei),
+            gas_price_cap_wei: section.optional("gas_price_cap_gwei", problems, values::gwei),
+            signer_reserve_wei: section.optional("signer_reserve_gwei", problems, values::gwei),
+            permits: section.optional("sponsor_permits", problems, permits),
+            approval_grant_max_wei: section.optional(
+                "sponsor_approvals_gwei",
+                problems,
+                values::gwei,
+            ),
+        }
+    }
+
+    /// Puts it in the place of what the table says.
+    pub(super) fn apply(self, chain: &mut NetworkConfig) {
+        chain.block_time = self.block_time.unwrap_or(chain.block_time);
+        chain.confirmations = self.confirmations.unwrap_or(chain.confirmations);
+        chain.tip_floor_wei = self.tip_floor_wei.unwrap_or(chain.tip_floor_wei);
+        chain.gas_price_cap_wei = self.gas_price_cap_wei.unwrap_or(chain.gas_price_cap_wei);
+        chain.signer_reserve_wei = self.signer_reserve_wei.unwrap_or(chain.signer_reserve_wei);
+        let sponsoring = &mut chain.sponsoring;
+        sponsoring.permits = self.permits.unwrap_or(sponsoring.permits);
+        sponsoring.approval_grant_max_wei =
+            self.approval_grant_max_wei.or(sponsoring.approval_grant_max_wei);
+    }
+}
+
+fn confirmations(value: &Value<'_>) -> Result<u32, Problem> {
+    const EXPECTED: &str = "a number of blocks, 1 to 1000";
+    let count = value.count(EXPECTED)?;
+    let count = u32::try_from(count).ok().filter(|it| *it <= 1000);
+    count.ok_or_else(|| value.wrong(EXPECTED))
+}
+
+fn permits(value: &Value<'_>) -> Result<PermitSponsoring, Problem> {
+    Ok(if value.flag()? { PermitSponsoring::Submitted } else { PermitSponsoring::Ignored })
+}
