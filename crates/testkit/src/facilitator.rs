@@ -135,7 +135,11 @@ impl FakeFacilitator {
         state.balances.insert(payer, left);
         state.balances.insert(pay_to, had.saturating_add(amount));
         let settlement = Settlement {
-            transaction: format!("0x{}", hex::encode(payment.id().as_bytes())),
+            // Nothing is sent for nothing.
+            transaction: match amount {
+                0 => String::new(),
+                _ => format!("0x{}", hex::encode(payment.id().as_bytes())),
+            },
             network: self.token.network().clone(),
             payer: payment.payer().to_string(),
             amount: payment.amount(),

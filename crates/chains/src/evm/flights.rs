@@ -225,3 +225,61 @@ impl Error for Cause {
         self.0.source().and_then(Error::source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::evm::check::tests::payment;
+
+    fn numbered(number: usize) -> EvmPayment {
+        static ANY: LazyLock<EvmPayment> = LazyLock::new(payment);
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let amount = Amount::from_units(0);
+        EvmPayment { id: PaymentId::from_bytes(id), amount, ..ANY.clone() }
+    }
+
+    #[test]
+    fn what_was_settled_at_nothing_stays_so_until_it_ends() {
+        let (flights, zero) = (Flights::default(), numbered(1));
+        let now = Timestamp::from_seconds(1);
+        assert_eq!(flights.settle_nothing(&zero, now), Nothing::Settled);
+        assert_eq!(flights.settle_nothing(&zero, now), Nothing::Settled);
+        let some = EvmPayment { amount: Amount::from_units(5), ..numbered(1) };
+        assert!(matches!(flights.join(&some), Join::Unspent));
+        assert!(flights.is_unspent(&some));
+
+        let flying = numbered(2);
+        let Join::Start(pilot, _progress) = flights.join(&flying) else { panic!() };
+        assert_eq!(flights.settle_nothing(&flying, now), Nothing::Charged);
+        flights.finish(&flying, &pilot, Outcome::Unknown { transaction: None });
+        assert_eq!(flights.settle_nothing(&flying, now), Nothing::Settled);
+
+        // What has ended can be charged by nobody, so that it need not be remembered.
+        let late = numbered(3);
+        assert_eq!(flights.settle_nothing(&late, late.authorization.ends()), Nothing::Settled);
+        assert!(!flights.is_unspent(&late));
+    }
+
+    #[test]
+    fn memory_of_nothing_is_bounded() {
+        let flights = Flights::default();
+        let now = Timestamp::from_seconds(1);
+        for number in 0..UNSPENT_MAX.saturating_add(10) {
+            assert_eq!(flights.settle_nothing(&numbered(number), now), Nothing::Settled);
+        }
+        assert_eq!(flights.0.lock().unwrap().unspent.len(), UNSPENT_MAX);
+        // The newest is among them.
+        assert!(flights.is_unspent(&numbered(UNSPENT_MAX.saturating_add(9))));
+        let end = payment().authorization.ends();
+        let last = numbered(usize::MAX);
+        let longer = Authorization {
+            limit: crate::evm::authorization::Limit::Before(alloy_primitives::U256::MAX),
+            ..last.authorization
+        };
+        flights.settle_nothing(&EvmPayment { authorization: longer, ..last }, end);
+        assert_eq!(flights.0.lock().unwrap().unspent.len(), 1);
+    }
+}

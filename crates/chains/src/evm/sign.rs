@@ -16,7 +16,7 @@ use super::sponsoring::permit_digest;
 use super::token::EvmToken;
 use super::upto::Upto;
 use crate::config::TokenConfig;
-use crate::scheme::Scheme;
+use crate::scheme::{Scheme, TransferMethod};
 use crate::schemes::scheme_of;
 
 /// From when until when an authorisation can be used; whole seconds on the wire.
@@ -139,7 +139,7 @@ impl Signing<'_> {
             spender: method.spender(asset),
             value: requirements.amount,
             valid_after: U256::from(self.window.valid_after.seconds()),
-            limit: Limit::Before(U256::from(self.window.valid_before.seconds())),
+            limit: limit(method, U256::from(self.window.valid_before.seconds())),
             nonce: self.nonce.into(),
             settler: None,
         })
@@ -175,6 +175,14 @@ impl Signing<'_> {
                 "witness": witness,
             },
         }))
+    }
+}
+
+/// An end of validity, as the method's contract takes it.
+fn limit(method: &dyn Method, second: U256) -> Limit {
+    match method.method() {
+        TransferMethod::Eip3009 => Limit::Before(second),
+        TransferMethod::Permit2 => Limit::Through(second),
     }
 }
 

@@ -212,5 +212,8 @@ async fn a_network_without_the_contracts_serves_what_needs_none() {
     assert_eq!(schemes, ["exact", "exact", "exact"], "{supported}");
     let verification = world.facilitator.verify(&upto(100, 1), now()).await.unwrap();
     invalid(&verification, &Reason::Permit2ProxyNotDeployed);
+    let result = world.facilitator.settle(&upto(100, 1), now()).await;
+    assert!(matches!(result, Err(SettleError::NotSent(_))), "{result:?}");
+    assert_eq!(world.transactions_of(&facilitator()).await, 0);
     world.end().await;
 }
