@@ -38,8 +38,6 @@ pub(crate) enum NotSent {
     OddToken(String),
     #[error("there is no contract {0}")]
     NoContract(String),
-    #[error("there is no contract {0}")]
-    NoContract(String),
     #[error("the authorisation is not valid yet, or about to expire: {0}")]
     Untimely(String),
     #[error("the payer's approval of Permit2 could not be carried out: {0}")]

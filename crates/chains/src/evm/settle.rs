@@ -200,10 +200,6 @@ impl Chain {
         if let Some(contract) = missing {
             return Err(Outcome::not_sent(NotSent::NoContract(contract)));
         }
-        let missing = self.missing_contract(payment.method).await.map_err(Outcome::not_sent)?;
-        if let Some(contract) = missing {
-            return Err(Outcome::not_sent(NotSent::NoContract(contract)));
-        }
         match self.standing(payment, signer.address(), TrialKind::Estimate).await {
             Ok(standing) if standing.used => Err(self.follow_use(payment, None).await),
             Ok(standing) => {
