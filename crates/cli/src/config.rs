@@ -294,11 +294,6 @@ fn selling_of(
 ) -> Selling {
     let implied = route::implied_models_route(&routes);
     routes.extend(implied.clone());
-    let gateway = GatewayConfig {
-        listen: server.listen,
-        public_url: server.public_url.clone(),
-        routes,
-        limits,
-    };
+    let gateway = GatewayConfig { public_url: server.public_url.clone(), routes, limits };
     Selling { ledger, gateway, implied }
 }

@@ -1,15 +1,33 @@
 //! Waits for the user or the service manager to ask for an end.
 
-use std::io;
+use std::{fmt, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
 
 /// The end of a command that was stopped before it had begun to serve.
-pub(crate) fn stopped_early(signal: &'static str) -> Exit {
-    tracing::warn!(signal, "stopped before anything was served");
+pub(crate) fn stopped_early(signal: StopSignal) -> Exit {
+    tracing::warn!(%signal, "stopped before anything was served");
     Exit::Failed
+}
+
+/// Who asks for an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopSignal {
+    /// SIGINT: a person, with Ctrl-C.
+    Interrupt,
+    /// SIGTERM: whatever runs the service.
+    Terminate,
+}
+
+impl fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
 }
 
 /// SIGINT and SIGTERM, from the moment that this exists.
@@ -30,11 +48,11 @@ impl StopSignals {
         })
     }
 
-    /// Returns at the next of them, with its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    /// Returns at the next of them.
+    pub(crate) async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
         }
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct App {
     pub(crate) claims: Arc<Claims>,
     /// Payments past their hold, and settlements: a shutdown waits for them.
     pub(crate) payments: TaskTracker,
+    /// Cancelled when a shutdown is announced.
+    pub(crate) leaving: CancellationToken,
     /// Cancelled when a shutdown begins.
     pub(crate) draining: CancellationToken,
     probe: Arc<dyn Probe>,
@@ -74,7 +76,7 @@ impl App {
         config: GatewayConfig,
         parts: Parts,
     ) -> Result<Arc<Self>, StartError> {
-        let GatewayConfig { listen: _, public_url, routes, limits } = config;
+        let GatewayConfig { public_url, routes, limits } = config;
         let mut reserved = own_paths();
         reserved.extend(parts.mounts.iter().flat_map(|it| it.paths.iter().cloned()));
         let backing = backing(&routes, &*parts.facilitator).await?;
@@ -106,6 +108,7 @@ impl App {
             bodies: Bodies::new(),
             claims: Claims::new(),
             payments,
+            leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             probe: parts.probe,
         }))

@@ -3,7 +3,6 @@
 //! Whoever reads a file (the command line) turns it into these and reports every mistake there;
 //! nothing here can be wrong any more.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,6 @@ use url::Url;
 /// The gateway's configuration.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// Where to listen; port 0 picks a free one.
-    pub listen: SocketAddr,
     /// The address that clients use, without a trailing slash: `resource.url` begins with it.
     pub public_url: Url,
     /// Paid and free paths, in the order of the file.

@@ -44,9 +44,9 @@ struct Status {
     status: &'static str,
 }
 
-/// Whether requests should be sent here: the ledger answers and no shutdown has begun.
+/// Whether requests should be sent here: the ledger answers and no shutdown is announced.
 async fn ready(app: &App) -> Result<Response<Body>, Problem> {
-    if app.draining.is_cancelled() {
+    if app.leaving.is_cancelled() {
         return Err(Problem::new(Kind::ShuttingDown, "The gateway is stopping."));
     }
     match app.ledger.next_due().await {

@@ -34,9 +34,9 @@ pub(crate) enum Kind {
     UnsupportedPayment,
     /// Pay, or pay differently.
     PaymentRequired,
-    /// No such path here.
     /// The payer must let Permit2 spend the token, and did not sign for that either.
     AllowanceRequired,
+    /// No such path here.
     NoSuchRoute,
     /// The path exists with other methods.
     MethodNotAllowed,
@@ -95,10 +95,10 @@ impl Kind {
             Self::PaymentRequired => {
                 (S::PAYMENT_REQUIRED, "payment_required", "Payment required", Harmless)
             }
-            Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
             Self::AllowanceRequired => {
                 (S::PRECONDITION_FAILED, "allowance_required", "Allowance required", Harmless)
             }
+            Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", Harmless)
             }

@@ -54,15 +54,9 @@ pub struct Parts {
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Which one.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The listener is broken.
+    #[error("the listener has no address")]
+    Listen(#[source] io::Error),
     /// The ledger could not be read or put in order.
     #[error("the ledger cannot be used")]
     Ledger(#[from] StoreError),
@@ -101,14 +95,15 @@ impl Answers for Arc<App> {
 }
 
 impl Gateway {
-    /// Puts the ledger in order, checks the routes, listens and serves.
-    pub async fn start(config: GatewayConfig, parts: Parts) -> Result<Running, StartError> {
+    /// Puts the ledger in order, checks the routes and serves what comes to `listener`.
+    pub async fn start(
+        listener: TcpListener,
+        config: GatewayConfig,
+        parts: Parts,
+    ) -> Result<Running, StartError> {
         let recovered = parts.ledger.recover(parts.clock.now()).await?;
         tracing::info!(?recovered, "ledger recovered");
-        let address = config.listen;
-        let listen = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let address = listener.local_addr().map_err(StartError::Listen)?;
         let app = App::build(config, parts).await?;
         let retire = CancellationToken::new();
         let workers = TaskTracker::new();
@@ -126,10 +121,17 @@ impl Running {
         self.address
     }
 
+    /// Announces a shutdown: from now on `/readyz` says 503, while everything is served as before, so
+    /// that whoever spreads requests over gateways can leave this one out before it stops.
+    pub fn leave(&self) {
+        self.app.leaving.cancel();
+    }
+
     /// Takes no new requests, finishes the running ones (those whose client has gone included) and
     /// what settlements are due, all within the configured time; what is left is for recovery.
     pub async fn shutdown(self) {
         let Self { app, listening, retire, workers, .. } = &self;
+        app.leaving.cancel();
         app.draining.cancel();
         listening.stop();
         let drained = drain(app, listening);

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     })?;
     output.result(format!("farebox settles on http://{}", server.local_addr()));
     let signal = signals.next().await;
-    tracing::info!(signal, "stopping: running requests are finished");
+    tracing::info!(%signal, "stopping: running requests are finished");
     let close = async {
         server.shutdown(config.drain).await;
         background.end().await;
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     tokio::select! {
         () = close => Ok(Exit::Done),
         signal = signals.next() => {
-            tracing::warn!(signal, "stopped at once; what was sent to the chain is on its way");
+            tracing::warn!(%signal, "stopped at once; what was sent to the chain is on its way");
             Ok(Exit::Failed)
         }
     }

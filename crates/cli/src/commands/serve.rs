@@ -1,18 +1,20 @@
 //! `farebox serve`: the gateway of a configuration, until it is told to stop.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use farebox_gateway::{
-    Entropy, Gateway, GatewayConfig, NoProbe, Parts, Running, StartError, SystemClock,
-};
+use farebox_gateway::{Entropy, Gateway, NoProbe, Parts, Running, StartError, SystemClock};
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
+use tokio::net::TcpListener;
+use url::Url;
 
 use crate::args::ServeArgs;
 use crate::config::{Config, Purpose};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::shutdown::{StopSignals, stopped_early};
+use crate::shutdown::{StopSignal, StopSignals, stopped_early};
 use crate::startup::{self, Background};
 
 /// Starts everything in the order in which it can fail, then waits.
@@ -23,25 +25,36 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     };
     startup::announce(&config, output);
     let background = Background::default();
+    let lame_duck = config.server.lame_duck;
     let (gateway, ledger) = tokio::select! {
         started = start(config, &background) => started?,
         signal = signals.next() => return Ok(stopped_early(signal)),
     };
     output.result(format!("farebox sells on http://{}", gateway.local_addr()));
-    let exit = tokio::select! {
+    let (exit, notice) = tokio::select! {
         signal = signals.next() => {
-            tracing::info!(signal, "stopping: running requests are finished");
-            Exit::Done
+            tracing::info!(%signal, "stopping: running requests are finished");
+            // A person who presses Ctrl-C has no load balancer to wait for.
+            let waits = signal == StopSignal::Terminate;
+            (Exit::Done, if waits { lame_duck } else { Duration::ZERO })
         }
         () = ledger.failed() => {
             tracing::error!("the ledger cannot be written any more: stopping, to be started anew");
-            Exit::Failed
+            (Exit::Failed, Duration::ZERO)
         }
     };
+    let end = async {
+        gateway.leave();
+        tokio::select! {
+            () = tokio::time::sleep(notice) => {}
+            () = ledger.failed() => {}
+        }
+        close(gateway, background, &ledger).await
+    };
     tokio::select! {
-        closed = close(gateway, background, &ledger) => closed.map(|()| exit),
+        closed = end => closed.map(|()| exit),
         signal = signals.next() => {
-            tracing::warn!(signal, "stopped at once; the next start puts in order what was running");
+            tracing::warn!(%signal, "stopped at once; the next start puts in order what was running");
             Ok(Exit::Failed)
         }
     }
@@ -70,7 +83,7 @@ pub(crate) async fn start(
     let Some(mut selling) = config.selling else {
         return Err(Failure::new("the configuration sells nothing"));
     };
-    choose_port(&mut selling.gateway)?;
+    let listener = listen(config.server.listen, &mut selling.gateway.public_url).await?;
     // First, because it also keeps a second gateway from the same ledger.
     let ledger = SqliteLedger::open(&selling.ledger, SqliteOptions::default());
     let ledger = Arc::new(ledger.map_err(|error| {
@@ -91,15 +104,13 @@ pub(crate) async fn start(
         probe: Arc::new(NoProbe),
         mounts: Vec::new(),
     };
-    let gateway = Gateway::start(selling.gateway, parts).await.map_err(not_started)?;
+    let gateway = Gateway::start(listener, selling.gateway, parts).await.map_err(not_started)?;
     Ok((gateway, ledger))
 }
 
 fn not_started(error: StartError) -> Failure {
     let help = match &error {
-        StartError::Listen { .. } => {
-            "check `listen` in [server], and that nothing else uses the port"
-        }
+        StartError::Listen(_) => "the system has closed the port: start again",
         StartError::Ledger(_) => {
             "keep the ledger's file, and look at it before anything is changed"
         }
@@ -112,19 +123,21 @@ fn not_started(error: StartError) -> Failure {
     Failure::new("the gateway did not start").because(error).help(help)
 }
 
-/// With port 0 a free one is chosen here, because offers and receipts carry the address.
-fn choose_port(gateway: &mut GatewayConfig) -> Result<(), Failure> {
-    if gateway.listen.port() != 0 {
-        return Ok(());
-    }
-    let chosen = TcpListener::bind(gateway.listen).and_then(|it| it.local_addr());
-    let chosen = chosen.map_err(|error| {
-        Failure::new(format!("there is no free port on {}", gateway.listen.ip())).because(error)
+/// Listens from here on: with port 0 a free one is chosen, and offers and receipts carry the address.
+async fn listen(address: SocketAddr, public_url: &mut Url) -> Result<TcpListener, Failure> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let port = listener.local_addr()?.port();
+        Ok::<_, io::Error>((listener, port))
+    };
+    let (listener, port) = bound.await.map_err(|error| {
+        Failure::new(format!("cannot listen on {address}"))
+            .because(error)
+            .help("check `listen` in [server], and that nothing else uses the port")
     })?;
-    gateway.listen = chosen;
-    if gateway.public_url.port() == Some(0) {
-        let set = gateway.public_url.set_port(Some(chosen.port()));
+    if public_url.port() == Some(0) {
+        let set = public_url.set_port(Some(port));
         set.map_err(|()| Failure::new("the public address takes no port"))?;
     }
-    Ok(())
+    Ok(listener)
 }

@@ -20,7 +20,12 @@ pub(crate) struct Server {
     pub(crate) public_url: Url,
     /// Whose payments routes take that do not say it themselves.
     pub(crate) versions: Versions,
+    /// How long it says that it is not ready, and serves, before it stops at SIGTERM.
+    pub(crate) lame_duck: Duration,
 }
+
+/// As long as the usual load balancer takes to notice.
+const LAME_DUCK: Duration = Duration::from_secs(5);
 
 /// Reads `[server]`.
 pub(crate) fn server(mut section: Section<'_>, problems: &mut Problems) -> Option<Server> {
@@ -52,8 +57,9 @@ pub(crate) fn server(mut section: Section<'_>, problems: &mut Problems) -> Optio
         );
     }
     let versions = section.optional("x402_v1", problems, values::x402_v1).unwrap_or_default();
+    let lame_duck = section.optional("lame_duck", problems, values::pause).unwrap_or(LAME_DUCK);
     section.close(problems);
-    Some(Server { listen: listen?, public_url: public_url?, versions })
+    Some(Server { listen: listen?, public_url: public_url?, versions, lame_duck })
 }
 
 fn public_url(value: &Value<'_>) -> Result<Url, Problem> {

@@ -128,6 +128,11 @@ pub(crate) fn duration(value: &Value<'_>) -> Result<Duration, Problem> {
     millis.map(Duration::from_millis).ok_or_else(|| value.wrong(EXPECTED))
 }
 
+/// A duration, or none: `0s`.
+pub(crate) fn pause(value: &Value<'_>) -> Result<Duration, Problem> {
+    if value.as_text() == Some("0s") { Ok(Duration::ZERO) } else { duration(value) }
+}
+
 /// A number of bytes: `8MiB`, `64KiB`, or a plain number; at least 1 KiB.
 pub(crate) fn size(value: &Value<'_>) -> Result<usize, Problem> {
     const EXPECTED: &str = "a size such as \"8MiB\" or \"64KiB\", at least \"1KiB\"";
@@ -208,6 +213,14 @@ mod tests {
         {
             check(duration, bad, None);
         }
+    }
+
+    #[test]
+    fn pauses() {
+        check(pause, "\"0s\"", Some(Duration::ZERO));
+        check(pause, "\"250ms\"", Some(Duration::from_millis(250)));
+        check(pause, "\"0\"", None);
+        check(pause, "0", None);
     }
 
     #[test]

@@ -14,3 +14,5 @@ mod help;
 mod init;
 #[cfg(test)]
 mod serve;
+#[cfg(test)]
+mod serving;

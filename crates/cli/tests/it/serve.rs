@@ -68,7 +68,7 @@ fn shop(chain: &str) -> TempDir {
     fs::write(&key, KEY).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let config = include_str!("config/good.toml")
-        .replace("127.0.0.1:8402", "127.0.0.1:0")
+        .replace("\"127.0.0.1:8402\"", "\"127.0.0.1:0\"\nlame_duck = \"0s\"")
         .replace("http://127.0.0.1:8545", chain);
     fs::write(directory.path().join("farebox.toml"), config).unwrap();
     directory
@@ -99,7 +99,7 @@ fn a_bad_configuration_starts_nothing_and_tells_everything() {
     fs::write(&file, config).unwrap();
     let ran = run(directory.path(), &SERVE);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    for expected in ["farebox.toml:8:8", "there is no upstream `lmm`", "farebox.toml: 2 errors"] {
+    for expected in ["farebox.toml:9:8", "there is no upstream `lmm`", "farebox.toml: 2 errors"] {
         assert!(ran.stderr.contains(expected), "no {expected:?} in\n{}", ran.stderr);
     }
     assert!(!directory.path().join("farebox.db").exists(), "no ledger was made");

@@ -23,7 +23,7 @@ use farebox_testkit::upstream::{FakeUpstream, Received, Script};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::faults::{Faults, FaultyLedger};
@@ -252,7 +252,6 @@ impl TestApp {
             idle_timeout: setup.idle_timeout,
         });
         let config = GatewayConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
             public_url: "https://api.example.com".parse().unwrap(),
             routes: routes(&setup, &to),
             limits: setup.limits,
@@ -265,7 +264,8 @@ impl TestApp {
             probe: setup.probe,
             mounts: setup.mounts,
         };
-        let running = Gateway::start(config, parts).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let running = Gateway::start(listener, config, parts).await.unwrap();
         let http =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let buyer = EvmKey::from_bytes([0x42; 32]).unwrap();
@@ -400,6 +400,10 @@ impl TestApp {
         let mut answer = Vec::new();
         drop(stream.read_to_end(&mut answer).await);
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.running.leave();
     }
 
     pub(crate) async fn shutdown(self) -> (Arc<SqliteLedger>, tempfile::TempDir) {

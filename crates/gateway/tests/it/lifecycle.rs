@@ -114,6 +114,17 @@ async fn a_shutdown_finishes_what_runs_even_without_its_client() {
 }
 
 #[tokio::test]
+async fn an_announced_shutdown_takes_readiness_alone() {
+    let app = TestApp::start(Setup::default(), |_| Script::json("{}")).await;
+    assert_eq!(app.ask("GET", "/readyz", "").await.status, 200);
+    app.leave();
+    app.ask("GET", "/readyz", "").await.assert_problem(503, "shutting_down");
+    assert_eq!(app.ask("GET", "/healthz", "").await.status, 200);
+    assert_eq!(app.buy("GET", "/premium/a", "", 1).await.status, 200);
+    app.until_states(&["settled"]).await;
+}
+
+#[tokio::test]
 async fn a_shutdown_ends_at_its_time_and_leaves_the_rest_to_recovery() {
     let setup = Setup {
         settle: SettleMode::Background,

@@ -155,7 +155,6 @@ async fn start(orders: &Orders, ledger: Arc<SqliteLedger>) -> Running {
         idle_timeout: setup.idle_timeout,
     });
     let config = GatewayConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
         public_url: "https://api.example.com".parse().unwrap(),
         routes: routes(&setup, &upstream),
         limits: setup.limits,
@@ -169,7 +168,8 @@ async fn start(orders: &Orders, ledger: Arc<SqliteLedger>) -> Running {
         probe: stop,
         mounts: Vec::new(),
     };
-    Gateway::start(config, parts).await.unwrap()
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Gateway::start(listener, config, parts).await.unwrap()
 }
 
 #[expect(clippy::print_stdout, reason = "standard output is the way to the parent")]

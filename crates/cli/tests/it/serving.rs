@@ -1,0 +1,305 @@
+//! `farebox serve` as a process, while it sells: how it stops, and what its log never tells.
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use farebox_billing::Payment;
+use farebox_chains::{AuthorizationWindow, EvmKey, sign_exact};
+use farebox_gateway::{Clock as _, SystemClock};
+use farebox_protocol::wire::{Object, PaymentPayload, PaymentRequired};
+use farebox_protocol::{Amount, Timestamp, header};
+use farebox_store::{Ledger as _, SqliteLedger, SqliteOptions, StoredPayment};
+use farebox_testkit::anvil::Blocks;
+use farebox_testkit::evm::{EvmChain, EvmKind, payer, settler};
+use farebox_testkit::gate::Gate;
+use farebox_testkit::upstream::{FakeUpstream, Part, Received, Script};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const KEY: &str = "upstream-key-canary-5d41402abc4b2a76b9719d911017c592";
+/// Nobody who has tokens already.
+const PAY_TO: &str = "0x00000000000000000000000000000000000000fe";
+const PROMPT: &str = "prompt-canary-7d793037a0760186574b0282f2f435e7";
+const ANSWER: &str = "answer-canary-e4da3b7fbbce2345d7772b0674a318d5";
+const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"answer-canary-e4da3b7fbbce2345d7772b0674a318d5\"}}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// A chain, an upstream, and a directory with a configuration.
+struct Shop {
+    chain: EvmChain,
+    upstream: FakeUpstream,
+    directory: TempDir,
+    http: reqwest::Client,
+}
+
+/// The binary; killed with the test where it has not ended.
+struct Gateway {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill().and_then(|()| self.child.wait()));
+    }
+}
+
+impl Gateway {
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.unwrap()
+    }
+}
+
+impl Shop {
+    async fn open(
+        lame_duck: &str,
+        decide: impl Fn(&Received) -> Script + Send + Sync + 'static,
+    ) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let chain = EvmChain::start(EvmKind::Devnet, Blocks::Instant).await.unwrap();
+        chain.give_tokens(payer().address, Amount::from_units(10_000_000)).await.unwrap();
+        let upstream = FakeUpstream::start(decide).await.unwrap();
+        let directory = TempDir::new().unwrap();
+        let listen = "listen = \"127.0.0.1:8402\"";
+        let config = include_str!("config/good.toml")
+            .replace(listen, &format!("listen = \"127.0.0.1:0\"\nlame_duck = \"{lame_duck}\""))
+            .replace("http://127.0.0.1:8545", chain.url())
+            .replace("http://127.0.0.1:8000", &format!("http://{}", upstream.address()))
+            .replace("0x70997970C51812dc3A010C7d01b50e0d17dc79C8", PAY_TO)
+            .replace(
+                "api_key = { file = \"settler.key\" }",
+                "api_key = { file = \"upstream.key\" }",
+            );
+        fs::write(directory.path().join("farebox.toml"), config).unwrap();
+        for (name, secret) in
+            [("settler.key", settler().private_key_hex()), ("upstream.key", KEY.to_owned())]
+        {
+            let file = directory.path().join(name);
+            fs::write(&file, secret).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        }
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Self { chain, upstream, directory, http }
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Gateway {
+        let log = File::create(self.directory.path().join("log")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_farebox"))
+            .args(["serve", "--config", "farebox.toml"])
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.find_map(|it| it.unwrap().split("http://").nth(1).map(ToOwned::to_owned));
+        let Some(address) = line else { panic!("it did not start: {}", self.log()) };
+        std::thread::spawn(move || lines.for_each(drop));
+        Gateway { child, url: format!("http://{}", address.trim()) }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    fn chat(&self, gateway: &Gateway, stream: bool) -> RequestBuilder {
+        let body = format!(
+            "{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"{PROMPT}\"}}],\
+             \"max_tokens\":100,\"stream\":{stream}}}"
+        );
+        self.http.post(format!("{}/v1/chat/completions", gateway.url)).body(body)
+    }
+
+    async fn status(&self, gateway: &Gateway, path: &str) -> StatusCode {
+        self.http.get(format!("{}{path}", gateway.url)).send().await.unwrap().status()
+    }
+
+    /// Asks, signs, and pays; and the payment that it paid with.
+    async fn buy(&self, gateway: &Gateway, stream: bool, nonce: u8) -> (Response, PaymentPayload) {
+        let asked = self.chat(gateway, stream).send().await.unwrap();
+        assert_eq!(asked.status(), StatusCode::PAYMENT_REQUIRED);
+        let offers = asked.headers()["payment-required"].as_bytes();
+        let offers = header::decode::<PaymentRequired>(offers).unwrap();
+        let payment = sign(&offers.value().accepts[0], nonce);
+        let value = header::encode(&payment).unwrap();
+        let answer = self.chat(gateway, stream).header("payment-signature", value).send();
+        (answer.await.unwrap(), payment)
+    }
+
+    /// What the ledger has, once the gateway has ended.
+    async fn payments(&self) -> Vec<StoredPayment> {
+        let file = self.directory.path().join("farebox.db");
+        let ledger = SqliteLedger::open(file, SqliteOptions::default()).unwrap();
+        let _recovered = ledger.recover(SystemClock.now()).await.unwrap();
+        ledger.list(None, 10).await.unwrap()
+    }
+}
+
+fn sign(offer: &farebox_protocol::wire::PaymentRequirements, nonce: u8) -> PaymentPayload {
+    let mut key = [0; 32];
+    let digits = payer().private_key_hex();
+    hex::decode_to_slice(digits.trim_start_matches("0x"), &mut key).unwrap();
+    let valid_before = SystemClock.now().plus(Duration::from_secs(offer.max_timeout_seconds));
+    let window = AuthorizationWindow { valid_after: Timestamp::from_seconds(0), valid_before };
+    let key = EvmKey::from_bytes(key).unwrap();
+    PaymentPayload {
+        x402_version: 2,
+        payload: sign_exact(&key, offer, window, [nonce; 32]).unwrap(),
+        resource: None,
+        accepted: offer.clone(),
+        extensions: None,
+        rest: Object::new(),
+    }
+}
+
+/// A stream that stops in its middle until the gate opens.
+fn gated(gate: &Arc<Gate>) -> impl Fn(&Received) -> Script + Send + Sync + 'static {
+    let gate = Arc::clone(gate);
+    move |_| {
+        let wait = Part::Wait(Arc::clone(&gate));
+        Script::events(vec![Part::text(EVENT), wait, Part::text(DONE)])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_announces_the_end_serves_on_and_finishes_what_was_paid_for() {
+    let gate = Arc::new(Gate::default());
+    let shop = Shop::open("2s", gated(&gate)).await;
+    let mut gateway = shop.serve(&[]);
+    let (mut stream, _) = shop.buy(&gateway, true, 1).await;
+    assert_eq!(stream.status(), StatusCode::OK);
+    assert_eq!(stream.chunk().await.unwrap().unwrap(), EVENT);
+    assert_eq!(shop.status(&gateway, "/readyz").await, StatusCode::OK);
+    gateway.signal("-TERM");
+    let announced = async {
+        while shop.status(&gateway, "/readyz").await != StatusCode::SERVICE_UNAVAILABLE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, announced).await.unwrap();
+    // Whoever has not noticed yet is served all the same.
+    assert_eq!(shop.status(&gateway, "/premium/x").await, StatusCode::PAYMENT_REQUIRED);
+    gate.open();
+    let mut rest = Vec::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        rest.extend(chunk);
+    }
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.ends_with(DONE), "{rest}");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+    let payments = shop.payments().await;
+    let [payment] = payments.as_slice() else { panic!("{payments:?}") };
+    let Payment::Settled { charge, .. } = &payment.state else { panic!("{payment:?}") };
+    let seller = payment.terms.pay_to.parse().unwrap();
+    assert_eq!(shop.chain.tokens_of(seller).await.unwrap(), *charge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_at_once_and_recovery_charges_what_left() {
+    for lame_duck in ["1h", "0s"] {
+        let gate = Arc::new(Gate::default());
+        let shop = Shop::open(lame_duck, gated(&gate)).await;
+        let mut gateway = shop.serve(&[]);
+        let (mut stream, _) = shop.buy(&gateway, true, 1).await;
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), EVENT);
+        gateway.signal("-TERM");
+        let begun = async {
+            while !shop.log().contains("stopping: running requests are finished") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, begun).await.unwrap();
+        assert!(gateway.child.try_wait().unwrap().is_none(), "the stream is still running");
+        gateway.signal("-INT");
+        assert_eq!(gateway.ended().await.code(), Some(1), "{lame_duck}: {}", shop.log());
+        assert!(shop.log().contains("stopped at once"), "{}", shop.log());
+        let payments = shop.payments().await;
+        let [payment] = payments.as_slice() else { panic!("{payments:?}") };
+        assert_eq!(payment.state, Payment::Captured { charge: payment.terms.limit });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_does_not_wait_for_load_balancers() {
+    let shop = Shop::open("1h", |_| Script::json("{}")).await;
+    let mut gateway = shop.serve(&[]);
+    assert_eq!(shop.status(&gateway, "/healthz").await, StatusCode::OK);
+    gateway.signal("-INT");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a30_no_log_tells_prompts_answers_payments_or_keys() {
+    let shop = Shop::open("0s", |request| {
+        if request.body.windows(13).any(|it| it == b"\"stream\":true") {
+            Script::events(vec![Part::text(EVENT), Part::text(DONE)])
+        } else {
+            Script::json(&format!("{{\"choices\":[{{\"message\":{{\"content\":\"{ANSWER}\"}}}}]}}"))
+        }
+    })
+    .await;
+    let mut gateway = shop.serve(&["--log", "trace"]);
+    let mut secrets = vec![
+        KEY.to_owned(),
+        PROMPT.to_owned(),
+        ANSWER.to_owned(),
+        settler().private_key_hex().trim_start_matches("0x").to_owned(),
+    ];
+    let mut told = |payment: &PaymentPayload| {
+        let encoded = header::encode(payment).unwrap();
+        let signature = payment.payload["signature"].as_str().unwrap();
+        // Any longer piece of them would be as bad as the whole.
+        let pieces = [encoded.get(200..240), signature.get(20..60)];
+        secrets.extend(pieces.map(|it| it.unwrap().to_owned()));
+    };
+    for (stream, nonce) in [(false, 1), (true, 2)] {
+        let (answer, payment) = shop.buy(&gateway, stream, nonce).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!(answer.text().await.unwrap().contains(ANSWER));
+        told(&payment);
+        let again = header::encode(&payment).unwrap();
+        let again = shop.chat(&gateway, stream).header("payment-signature", again).send().await;
+        assert_eq!(again.unwrap().status(), StatusCode::CONFLICT);
+    }
+    // Signed by somebody else than it says.
+    let (_, mut forged) = shop.buy(&gateway, false, 3).await;
+    let from = "0x1111111111111111111111111111111111111111";
+    forged.payload["authorization"]["from"] = from.into();
+    forged.payload["authorization"]["nonce"] = format!("0x{}", "09".repeat(32)).into();
+    let refused = shop.chat(&gateway, false);
+    let refused = refused.header("payment-signature", header::encode(&forged).unwrap()).send();
+    assert_eq!(refused.await.unwrap().status(), StatusCode::PAYMENT_REQUIRED);
+    told(&forged);
+    assert!(shop.upstream.received().iter().all(|it| {
+        it.headers.get("authorization").is_some_and(|it| it == format!("Bearer {KEY}").as_str())
+    }));
+    gateway.signal("-TERM");
+    assert!(gateway.ended().await.success());
+    let log = shop.log();
+    assert!(log.contains("\"TRACE\"") && log.contains("\"outcome\":\"settled\""), "{log}");
+    for secret in secrets {
+        let found = log.lines().find(|it| it.contains(&secret));
+        assert!(found.is_none(), "{secret} in {found:?}");
+    }
+}
