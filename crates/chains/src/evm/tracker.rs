@@ -25,8 +25,9 @@ use crate::rpc::{Call, Receipt, RpcClient, RpcError, quantity};
 /// How often receipts are looked for: ten times a block, within these bounds.
 const POLL_MIN: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(250);
-/// For how many transactions of an account a look asks first.
-const LINE: usize = 8;
+/// For how many transactions of an account a look asks first, and how many times that next.
+const LINE: usize = 2;
+const LINE_GROWTH: usize = 4;
 
 /// What became of a transaction.
 #[derive(Debug)]
@@ -199,7 +200,7 @@ impl Tracker {
             }
             asked.extend(line.iter().map(|(key, _)| *key));
             self.look_at(&line).await?;
-            most = most.saturating_mul(2);
+            most = most.saturating_mul(LINE_GROWTH);
         }
     }
 

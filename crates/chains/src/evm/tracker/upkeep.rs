@@ -23,6 +23,9 @@ const REFUSED_ROUNDS: u32 = 3;
 /// After how many rounds with new blocks a transaction that is its account's next, and offers enough, is
 /// offered at a higher price all the same: whoever makes the blocks does not want it at this one.
 const STUCK_ROUNDS: u32 = 5;
+/// In every how many rounds one is sent again that waits behind others of its account: it is likely to
+/// be where they are, and the first of them is sent again in each.
+const BEHIND_ROUNDS: u32 = 4;
 /// The most transactions that are sent again in one round.
 const RESENT_MAX: usize = 100;
 
@@ -51,7 +54,11 @@ fn in_line(mut waiting: Vec<Waiting>) -> Vec<(Waiting, Place)> {
         let is_first = seen.insert(it.newest.signer.address());
         (it, if is_first { Place::Next } else { Place::Behind })
     };
-    waiting.into_iter().map(place).filter(|(it, _)| 1 < it.rounds).take(RESENT_MAX).collect()
+    let is_due = |(it, place): &(Waiting, Place)| match place {
+        Place::Next => 1 < it.rounds,
+        Place::Behind => it.rounds.is_multiple_of(BEHIND_ROUNDS),
+    };
+    waiting.into_iter().map(place).filter(is_due).take(RESENT_MAX).collect()
 }
 
 impl Tracker {
