@@ -143,6 +143,11 @@ impl Bodies {
         Some(())
     }
 
+    /// Whether what takes time in proportion to a body can be done at once.
+    pub(crate) fn is_small(bytes: usize) -> bool {
+        bytes <= SMALL_BYTES
+    }
+
     /// Does what takes time in proportion to a body: at once where it is small, else on a thread
     /// where no connection waits for it, few at a time.
     pub(crate) async fn work<T>(
@@ -153,7 +158,7 @@ impl Bodies {
     where
         T: Send + 'static,
     {
-        if bytes <= SMALL_BYTES {
+        if Self::is_small(bytes) {
             return Ok(work());
         }
         let internal = || Problem::new(Kind::Internal, "The work on this request broke off.");

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use bytes::Bytes;
 use farebox_protocol::{Digest, header};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use crate::app::{App, Mount};
-use crate::body::declared_length;
+use crate::body::{Bodies, declared_length};
 use crate::problem::{Kind, Problem};
 use crate::proxy::{Asked, free, pay};
 use crate::routes::{Found, LiveRoute};
@@ -40,11 +42,12 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
     if cors::is_preflight(&parts.method, &parts.headers) && is_known(app, path) {
         return Ok(cors::preflight());
     }
-    if let Some(response) = own::answer(app, &parts.method, path).await {
-        return response;
+    // What is rare is boxed: the future of every request has room for the others.
+    if own::has_path(path) {
+        return Box::pin(own::answer(app, &parts.method, path)).await;
     }
     if let Some(mount) = mount_of(app, path) {
-        return beside(mount, parts, &target, body).await;
+        return Box::pin(beside(mount, parts, &target, body)).await;
     }
     let route = match app.routes.find(&parts.method, path) {
         Found::Route(route) => Arc::clone(route),
@@ -71,12 +74,22 @@ async fn priced(
     target: Target,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    let body = app.bodies.read(&app.limits, &parts.headers, body).await?;
-    let asked = app.bodies.work(body.len(), move || {
+    let body = if body.is_end_stream() {
+        Bytes::new()
+    } else {
+        Box::pin(app.bodies.read(&app.limits, &parts.headers, body)).await?
+    };
+    let bytes = body.len();
+    let read = move || {
         let digest = Digest::of(&body);
-        Asked::read(route, parts.method, target, parts.headers, (body, digest))
-    });
-    pay::pay(app, asked.await??).await
+        Asked::read(route, parts.method, target, parts.headers, (body, digest)).map(Arc::new)
+    };
+    let asked = if Bodies::is_small(bytes) {
+        read()?
+    } else {
+        Box::pin(app.bodies.work(bytes, read)).await??
+    };
+    pay::pay(app, &asked).await
 }
 
 /// Our own bounds, below those of the HTTP parser, so that the answer is ours.
@@ -91,9 +104,9 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
             "A request may have 100 headers of together 32 KiB.",
         ));
     }
-    let payments = [header::PAYMENT_SIGNATURE, header::X_PAYMENT, AUTHORIZATION.as_str()];
-    let mut payments = payments.iter().flat_map(|it| headers.get_all(*it));
-    if payments.any(|it| header::HEADER_BYTES_MAX < it.len()) {
+    let may_pay = [header::PAYMENT_SIGNATURE, header::X_PAYMENT, AUTHORIZATION.as_str()];
+    let mut long = headers.iter().filter(|(_, value)| header::HEADER_BYTES_MAX < value.len());
+    if long.any(|(name, _)| may_pay.contains(&name.as_str())) {
         return Err(Problem::new(
             Kind::HeadersTooLarge,
             "A payment header may have 8 KiB before its base64.",

@@ -19,24 +19,21 @@ pub(crate) fn has_path(path: &str) -> bool {
     path == HEALTH || path == READY || path.starts_with(RECEIPTS)
 }
 
-/// The answer, if the path is one of these.
+/// The answer to a request for one of these.
 pub(crate) async fn answer(
     app: &Arc<App>,
     method: &Method,
     path: &str,
-) -> Option<Result<Response<Body>, Problem>> {
-    if !has_path(path) {
-        return None;
-    }
+) -> Result<Response<Body>, Problem> {
     if *method != Method::GET && *method != Method::HEAD {
         let problem = Problem::new(Kind::MethodNotAllowed, "This path has GET only.");
-        return Some(Err(problem.allow("GET, HEAD")));
+        return Err(problem.allow("GET, HEAD"));
     }
-    Some(match path.strip_prefix(RECEIPTS) {
+    match path.strip_prefix(RECEIPTS) {
         Some(id) => receipt(app, id).await,
         None if path == READY => ready(app).await,
         None => Ok(json(&Status { status: "ok" })),
-    })
+    }
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farebox_billing::{BadPrice, Format, NoPrice, Price, RequestFacts, price_version, quote};
 use farebox_chains::Charging;
-use farebox_protocol::wire::Object;
+use farebox_protocol::wire::{Object, ResourceInfo};
 use farebox_protocol::{Amount, Asset, BadAsset, Network};
 use farebox_store::SettleMode;
 use http::Method;
@@ -14,8 +14,10 @@ use url::Url;
 use crate::backing::Backing;
 use crate::config::{OfferTemplate, PathPattern, Route, Versions};
 use crate::proxy::accept::life_min;
-use crate::proxy::quote::{Demand, longest_header};
+use crate::proxy::quote::demand::Demand;
+use crate::proxy::quote::longest_header;
 use crate::proxy::v1;
+use crate::upstream::Origin;
 
 /// Paths of the gateway's own.
 pub(crate) const HEALTH: &str = "/healthz";
@@ -111,6 +113,15 @@ pub enum RouteError {
         /// The scheme, as a configuration writes it.
         offer: &'static str,
     },
+    /// Its upstream's address or key is of no form that HTTP has.
+    #[error("route `{route}`: its upstream cannot be asked")]
+    Upstream {
+        /// Which route.
+        route: String,
+        /// Why.
+        #[source]
+        source: http::Error,
+    },
     /// Its offers cannot be written as JSON.
     #[error("route `{route}`: its offers cannot be written")]
     Unwritable {
@@ -144,6 +155,7 @@ impl RouteError {
             | Self::Asset { route, .. }
             | Self::Unsettled { route, .. }
             | Self::TooEarly { route, .. }
+            | Self::Upstream { route, .. }
             | Self::Unwritable { route, .. }
             | Self::HeaderTooLong { route, .. } => route,
         }
@@ -173,6 +185,8 @@ pub(crate) struct LiveRoute {
     pub(crate) price_version: Arc<str>,
     /// What whoever has not paid is asked for.
     pub(crate) demand: Demand,
+    /// Where the work is done.
+    pub(crate) origin: Origin,
 }
 
 /// An offer as it runs.
@@ -184,8 +198,9 @@ pub(crate) struct LiveOffer {
     pub(crate) extra: Object,
     /// The amount, where no request changes it.
     pub(crate) flat: Option<Amount>,
-    /// What v1 clients see of it; no two offers of a route have the same network there.
-    pub(crate) v1: Option<v1::Template>,
+    /// The v1 name of the network, where v1 clients can take it; no two offers of a route have the
+    /// same.
+    pub(crate) v1_network: Option<String>,
 }
 
 /// What a request's method and path lead to.
@@ -236,8 +251,10 @@ impl Routes {
             let extensions = backing.extensions(route.offers.iter().map(|it| it.scheme));
             let demand = Demand::new(&route, &offers, extensions, public_url)
                 .map_err(|source| RouteError::Unwritable { route: route.name.clone(), source })?;
+            let origin = Origin::of(&route.upstream)
+                .map_err(|source| RouteError::Upstream { route: route.name.clone(), source })?;
             let price_version = Arc::clone(&version);
-            let checked = LiveRoute { offers, config: route, price_version, demand };
+            let checked = LiveRoute { offers, config: route, price_version, demand, origin };
             check_header(&checked)?;
             live.push(Arc::new(checked));
         }
@@ -323,23 +340,29 @@ fn live_offers(route: &Arc<Route>, backing: &Backing) -> Result<Vec<LiveOffer>, 
             ),
             Price::Free | Price::Tokens { .. } => None,
         };
-        Ok(LiveOffer { template: template.clone(), asset, extra, flat, v1: None })
+        Ok(LiveOffer { template: template.clone(), asset, extra, flat, v1_network: None })
     };
     let mut offers = route.offers.iter().map(live).collect::<Result<Vec<_>, _>>()?;
     if route.versions == Versions::TwoAndOne {
-        add_v1(&mut offers, route.description.as_deref());
+        name_for_v1(&mut offers);
     }
     Ok(offers)
 }
 
 /// A v1 payment names a network and no token: of several offers on one network, the first is the
 /// one that v1 clients can take.
-fn add_v1(offers: &mut [LiveOffer], description: Option<&str>) {
+fn name_for_v1(offers: &mut [LiveOffer]) {
     let mut named: Vec<String> = Vec::new();
     for offer in offers {
-        let template = v1::Template::of(offer, description);
-        offer.v1 = template.filter(|it| !named.contains(&it.network));
-        named.extend(offer.v1.as_ref().map(|it| it.network.clone()));
+        let resource = ResourceInfo {
+            url: String::new(),
+            description: None,
+            mime_type: None,
+            rest: Object::new(),
+        };
+        let name = v1::requirements(offer, Amount::ZERO, &resource).map(|it| it.network);
+        offer.v1_network = name.filter(|it| !named.contains(it));
+        named.extend(offer.v1_network.clone());
     }
 }
 
@@ -472,7 +495,7 @@ mod tests {
         let seen = |route: Route| {
             let routes = build(vec![route]).unwrap();
             let Found::Route(route) = routes.find(&Method::GET, "/a") else { panic!() };
-            let names = route.offers.iter().map(|it| it.v1.as_ref().map(|it| it.network.clone()));
+            let names = route.offers.iter().map(|it| it.v1_network.clone());
             names.map(Option::unwrap_or_default).collect::<Vec<_>>()
         };
         let both = route("GET /a", "0.01", offers());

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version, uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,6 +20,7 @@ use secrecy::ExposeSecret as _;
 
 pub(crate) use self::idle::{Broken, IdleTimeout};
 use crate::config::{ApiKey, Upstream};
+use crate::routes::LiveRoute;
 use crate::target::Target;
 
 /// The longest wait for a connection.
@@ -88,8 +89,9 @@ impl UpstreamClient {
     }
 
     /// Asks and waits for the head of the answer. Its headers are cleaned for the client.
-    pub(crate) async fn ask(&self, upstream: &Upstream, ask: Ask) -> Result<Answer, UpstreamError> {
-        let request = request(upstream, ask).map_err(UpstreamError::Address)?;
+    pub(crate) async fn ask(&self, route: &LiveRoute, ask: Ask) -> Result<Answer, UpstreamError> {
+        let upstream = &route.config.upstream;
+        let request = route.origin.request(ask).map_err(UpstreamError::Address)?;
         let head = tokio::time::timeout(upstream.head_timeout, self.client.request(request));
         let response =
             head.await.map_err(|_| UpstreamError::Timeout)?.map_err(UpstreamError::Failed)?;
@@ -102,41 +104,58 @@ impl UpstreamClient {
     }
 }
 
-/// The upstream's request: the client's, without what must not cross.
-fn request(upstream: &Upstream, ask: Ask) -> Result<Request<Body>, http::Error> {
-    let base = &upstream.url;
-    let authority: Authority = base
-        .port()
-        .map_or_else(
-            || base.host_str().unwrap_or_default().to_owned(),
-            |port| format!("{}:{port}", base.host_str().unwrap_or_default()),
-        )
-        .try_into()?;
-    let scheme: Scheme = base.scheme().try_into()?;
-    let target = ask
-        .target
-        .behind(base.path())
-        .map_or_else(|| http::uri::PathAndQuery::try_from(String::new()), Ok)?;
-    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()?;
-    let mut request = Request::new(ask.body);
-    *request.method_mut() = ask.method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = ask.headers;
-    headers::towards_upstream(request.headers_mut());
-    if let Some(key) = &upstream.api_key {
-        let (name, mut value) = credential(key)?;
-        value.set_sensitive(true);
-        request.headers_mut().insert(name, value);
+/// Where an upstream is and what it knows us by, worked out at the start.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+    /// Request paths come behind it.
+    path: String,
+    credential: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Origin {
+    /// Of an upstream as it is configured.
+    pub(crate) fn of(upstream: &Upstream) -> Result<Self, http::Error> {
+        let base = &upstream.url;
+        let host = base.host_str().unwrap_or_default();
+        let authority =
+            base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self {
+            scheme: base.scheme().try_into()?,
+            authority: authority.try_into()?,
+            path: base.path().to_owned(),
+            credential: upstream.api_key.as_ref().map(credential).transpose()?,
+        })
     }
-    Ok(request)
+
+    /// The upstream's request: the client's, without what must not cross.
+    fn request(&self, ask: Ask) -> Result<Request<Body>, http::Error> {
+        let behind = ask.target.behind(&self.path);
+        let mut uri = uri::Parts::default();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query = Some(behind.map_or_else(|| PathAndQuery::try_from(""), Ok)?);
+        let mut request = Request::new(ask.body);
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = Uri::from_parts(uri)?;
+        *request.headers_mut() = ask.headers;
+        headers::towards_upstream(request.headers_mut());
+        if let Some((name, value)) = &self.credential {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
 }
 
 fn credential(key: &ApiKey) -> Result<(HeaderName, HeaderValue), http::Error> {
-    Ok(match key {
+    let (name, mut value) = match key {
         ApiKey::Bearer(key) => {
             let value = format!("Bearer {}", key.expose_secret());
             (AUTHORIZATION, HeaderValue::from_str(&value)?)
         }
         ApiKey::Header { name, key } => (name.clone(), HeaderValue::from_str(key.expose_secret())?),
-    })
+    };
+    value.set_sensitive(true);
+    Ok((name, value))
 }

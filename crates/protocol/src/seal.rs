@@ -6,6 +6,8 @@
 //! priced at the quoted version and good for its own request alone, and nothing is stored for
 //! an unpaid 402. See ADR 0003.
 
+use std::fmt::Write as _;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
@@ -20,6 +22,10 @@ const MAC_BYTES: usize = 16;
 
 /// A block of SHA-256.
 const HMAC_BLOCK_BYTES: usize = 64;
+
+/// A seal but for its price version: separators, a digit, a decimal and a hexadecimal 64-bit number,
+/// and the MAC.
+const SEAL_BYTES_MAX: usize = 5 + 20 + 16 + 2 * MAC_BYTES;
 
 /// The first bytes of a nonce that was derived from a seal.
 const BOUND_NONCE_TAG: [u8; 4] = *b"fbx1";
@@ -91,7 +97,10 @@ impl Seal {
     pub fn write(&self, key: &SealKey, terms: &QuoteTerms<'_>) -> String {
         let mac = u128::from_be_bytes(self.mac(key, terms));
         let (expiry, version, salt) = (self.expires_at.seconds(), &self.price_version, self.salt);
-        format!("1.{expiry}.{version}.{salt:016x}.{mac:032x}")
+        let mut text = String::with_capacity(SEAL_BYTES_MAX.saturating_add(version.len()));
+        // Writing to a String cannot fail.
+        write!(text, "1.{expiry}.{version}.{salt:016x}.{mac:032x}").unwrap_or_default();
+        text
     }
 
     /// The seal in `text`, if it was made here for `terms` and is good at `now`.

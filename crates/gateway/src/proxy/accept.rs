@@ -14,7 +14,7 @@ use farebox_protocol::{
 };
 use farebox_store::{AnswerMark, SettleMode, StoredPayment};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::claim::Claim;
 use super::{Asked, quote, v1};
@@ -23,6 +23,10 @@ use crate::config::Versions;
 use crate::problem::{Kind, Problem};
 use crate::routes::LiveOffer;
 
+/// The client's signed payment (x402 v2).
+const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static(header::PAYMENT_SIGNATURE);
+/// The client's signed payment (x402 v1).
+const X_PAYMENT: HeaderName = HeaderName::from_static(header::X_PAYMENT);
 /// Time that a settlement needs before the authorisation ends; what facilitators demand, too.
 const SETTLE_MARGIN: Duration = Duration::from_secs(6);
 /// From the end of the work to the last moment to settle: for the capture, the queue and the way to
@@ -161,7 +165,7 @@ pub(crate) fn payment_header(
     versions: Versions,
 ) -> Result<Option<Presented<'_>>, Problem> {
     let refuse = |detail| Err(Problem::new(Kind::UnsupportedPayment, detail));
-    if versions == Versions::TwoOnly && headers.contains_key(header::X_PAYMENT) {
+    if versions == Versions::TwoOnly && headers.contains_key(X_PAYMENT) {
         return refuse(
             "X-PAYMENT (x402 v1) is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
         );
@@ -171,8 +175,8 @@ pub(crate) fn payment_header(
             "Authorization: Payment is not redeemed here: send PAYMENT-SIGNATURE (x402 v2).",
         );
     }
-    let in_two = headers.get_all(header::PAYMENT_SIGNATURE).iter().map(Presented::Two);
-    let in_one = headers.get_all(header::X_PAYMENT).iter().map(Presented::One);
+    let in_two = headers.get_all(PAYMENT_SIGNATURE).iter().map(Presented::Two);
+    let in_one = headers.get_all(X_PAYMENT).iter().map(Presented::One);
     let mut payments = in_two.chain(in_one);
     let first = payments.next();
     if payments.next().is_some() {

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::{Response, request};
+use http_body::Body as _;
 use http_body_util::Limited;
 use hyper::body::Incoming;
 
@@ -23,9 +24,10 @@ pub(crate) async fn pass(
 ) -> Result<Response<Body>, Problem> {
     let max = app.limits.request_bytes_max;
     check_declared_length(max, &parts.headers)?;
-    let body = Body::new(Limited::new(body, max));
+    let body =
+        if body.is_end_stream() { Body::empty() } else { Body::new(Limited::new(body, max)) };
     let ask = Ask { method: parts.method, target, headers: parts.headers, body };
-    let answer = app.upstream.ask(&route.config.upstream, ask).await;
+    let answer = app.upstream.ask(route, ask).await;
     let answer = answer.map_err(|error| upstream_problem(error, max))?;
     refuse_upgrade(answer.status())?;
     Ok(answer.map(Body::new))

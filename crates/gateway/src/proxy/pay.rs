@@ -17,10 +17,9 @@ use crate::probe::Step;
 use crate::problem::Problem;
 
 /// Answers a priced request: with offers, with what was paid for, or with why not.
-pub(crate) async fn pay(app: &Arc<App>, asked: Asked) -> Result<Response<Body>, Problem> {
-    let asked = Arc::new(asked);
-    let answer = take(app, &asked).await;
-    answer.map_err(|problem| quote::offer_again(app, &asked, problem))
+pub(crate) async fn pay(app: &Arc<App>, asked: &Arc<Asked>) -> Result<Response<Body>, Problem> {
+    let answer = take(app, asked).await;
+    answer.map_err(|problem| quote::offer_again(app, asked, problem))
 }
 
 async fn take(app: &Arc<App>, asked: &Arc<Asked>) -> Result<Response<Body>, Problem> {
@@ -28,7 +27,8 @@ async fn take(app: &Arc<App>, asked: &Arc<Asked>) -> Result<Response<Body>, Prob
     let Some(presented) = accept::payment_header(&asked.headers, versions)? else {
         return quote::unpaid(app, asked); // 3, 4
     };
-    let answer = redeem(app, asked, presented).await;
+    // Boxed, for most requests pay nothing and should not carry the room for it.
+    let answer = Box::pin(redeem(app, asked, presented)).await;
     match presented {
         Presented::Two(_) => answer,
         Presented::One(_) => v1::tell(answer),

@@ -1,27 +1,23 @@
 //! The 402 answer: what can be signed for this very request.
 
+pub(crate) mod demand;
 mod template;
 
 use axum::body::Body;
-use farebox_protocol::wire::{
-    Object, PaymentRequired, PaymentRequirements, ResourceInfo, X402_VERSION,
-};
+use farebox_protocol::wire::{Object, PaymentRequirements};
 use farebox_protocol::{Amount, Digest, QuoteTerms, Seal, SealKey, Timestamp, header};
 use http::{HeaderName, HeaderValue, Method, Response};
-use url::Url;
 
-use self::template::{Filling, Gap, Template, amount_mark};
-use super::{Asked, v1};
+use self::demand::URL_BYTES_MAX;
+use self::template::Filling;
+use super::Asked;
 use crate::app::App;
-use crate::config::Route;
 use crate::problem::{Kind, Problem};
 use crate::routes::{LiveOffer, LiveRoute};
 use crate::target::Target;
 
 /// The header that carries the offers.
 const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(header::PAYMENT_REQUIRED);
-/// A longer `resource.url` loses its query, so that the header stays below what proxies pass.
-const URL_BYTES_MAX: usize = 1024;
 /// What stock x402 clients show where nothing went wrong yet.
 const UNPAID: &str = "Payment required";
 
@@ -42,10 +38,9 @@ impl Asked {
 
 /// The answer to a request without a payment. Asks nobody and stores nothing.
 pub(crate) fn unpaid(app: &App, asked: &Asked) -> Result<Response<Body>, Problem> {
-    let offers = offers_header(app, asked, UNPAID)?;
-    let accepts = v1::accepts(asked, &asked.route.demand.url(&asked.target).concat())?;
+    let Offered { header, accepts } = offer(app, asked, UNPAID)?;
     let mut response = app.unpaid.with_accepts(&accepts).into_response();
-    response.headers_mut().insert(PAYMENT_REQUIRED, offers);
+    response.headers_mut().insert(PAYMENT_REQUIRED, header);
     Ok(response)
 }
 
@@ -61,16 +56,23 @@ pub(crate) fn offer_again(app: &App, asked: &Asked, problem: Problem) -> Problem
     if !paying_helps {
         return problem;
     }
-    let accepts = v1::accepts(asked, &asked.route.demand.url(&asked.target).concat());
-    match (offers_header(app, asked, problem.reason()), accepts) {
-        (Ok(value), Ok(accepts)) => {
-            problem.with_header(PAYMENT_REQUIRED, value).with_accepts(accepts)
+    match offer(app, asked, problem.reason()) {
+        Ok(Offered { header, accepts }) => {
+            problem.with_header(PAYMENT_REQUIRED, header).with_accepts(accepts)
         }
-        _ => problem,
+        Err(_) => problem,
     }
 }
 
-fn offers_header(app: &App, asked: &Asked, error: &str) -> Result<HeaderValue, Problem> {
+/// The offers for one request.
+struct Offered {
+    /// For v2 clients.
+    header: HeaderValue,
+    /// For v1 clients, a JSON array.
+    accepts: String,
+}
+
+fn offer(app: &App, asked: &Asked, error: &str) -> Result<Offered, Problem> {
     let route = &asked.route;
     let mut seal = Seal {
         expires_at: app.clock.now().plus(app.limits.quote_ttl),
@@ -84,60 +86,11 @@ fn offers_header(app: &App, asked: &Asked, error: &str) -> Result<HeaderValue, P
         Ok((amount, seal.write(&app.seal_key, &terms(&subject, offer, amount))))
     };
     let offers = route.offers.iter().map(&mut sealed).collect::<Result<Vec<_>, _>>()?;
-    let value = route.demand.header(&asked.target, error, &offers);
-    HeaderValue::try_from(value).map_err(|error| {
+    let filling = Filling { error, url: route.demand.url(&asked.target), offers: &offers };
+    let header = HeaderValue::try_from(route.demand.header(&filling)).map_err(|error| {
         Problem::new(Kind::Internal, "The offers could not be written.").caused_by(error)
-    })
-}
-
-/// What a route demands, ready but for what a request decides.
-#[derive(Debug)]
-pub(crate) struct Demand {
-    /// The start of every `resource.url`.
-    base_url: String,
-    header: Template,
-}
-
-impl Demand {
-    /// For a route with these offers.
-    pub(crate) fn new(
-        route: &Route,
-        offers: &[LiveOffer],
-        extensions: Option<Object>,
-        public_url: &Url,
-    ) -> serde_json::Result<Self> {
-        let accepts = offers
-            .iter()
-            .enumerate()
-            .map(|(index, it)| requirements(it, amount_mark(index), &Gap::Quote(index).mark()))
-            .collect();
-        let url = Gap::Url.mark();
-        let description = route.description.clone();
-        let demand = PaymentRequired {
-            x402_version: X402_VERSION,
-            error: Some(Gap::Error.mark()),
-            resource: ResourceInfo { url, description, mime_type: None, rest: Object::new() },
-            accepts,
-            extensions,
-            rest: Object::new(),
-        };
-        Ok(Self {
-            base_url: public_url.as_str().trim_end_matches('/').to_owned(),
-            header: Template::new(&demand, offers.len())?,
-        })
-    }
-
-    /// The value of the header, with an amount and a seal for each offer.
-    fn header(&self, target: &Target, error: &str, offers: &[(Amount, String)]) -> String {
-        header::encode_text(&self.header.fill(&Filling { error, url: self.url(target), offers }))
-    }
-
-    /// `resource.url` in two halves.
-    fn url<'a>(&'a self, target: &'a Target) -> [&'a str; 2] {
-        let shown = [target.as_str(), target.path()];
-        let shown = shown.into_iter().find(|it| it.len() <= URL_BYTES_MAX);
-        [&self.base_url, shown.unwrap_or("/")]
-    }
+    })?;
+    Ok(Offered { header, accepts: route.demand.accepts(&filling) })
 }
 
 /// The most that the request can cost in an offer's token.
@@ -206,6 +159,9 @@ pub(crate) fn longest_header(route: &LiveRoute) -> usize {
     let offers: Vec<(Amount, String)> = route.offers.iter().map(seal).collect();
     let url = format!("/{}", "x".repeat(URL_BYTES_MAX.saturating_sub(1)));
     // The longest reason has 58 bytes.
-    let error = "x".repeat(64);
-    Target::parse(&url).map_or(usize::MAX, |it| route.demand.header(&it, &error, &offers).len())
+    let error = &"x".repeat(64);
+    Target::parse(&url).map_or(usize::MAX, |target| {
+        let url = route.demand.url(&target);
+        route.demand.header(&Filling { error, url, offers: &offers }).len()
+    })
 }

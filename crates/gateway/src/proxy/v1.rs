@@ -6,10 +6,9 @@
 
 use axum::body::Body;
 use farebox_chains::{payment_from_v1, requirements_to_v1, settlement_to_v1};
-use farebox_protocol::wire::{Object, Raw, ResourceInfo, SettlementResponse, v1};
+use farebox_protocol::wire::{Raw, ResourceInfo, SettlementResponse, v1};
 use farebox_protocol::{Amount, Reason, header};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use serde_json::Value;
 
 use super::accept::{Standing, Taken, bad_header, identify, not_an_offer};
 use super::{Asked, quote};
@@ -54,9 +53,8 @@ fn offer_named<'a>(
 ) -> Result<(usize, &'a LiveOffer), Problem> {
     let offers = || route.offers.iter().enumerate();
     let same_scheme = |it: &&LiveOffer| it.template.scheme.name() == payment.scheme;
-    let named = offers().find(|(_, it)| {
-        same_scheme(it) && it.v1.as_ref().is_some_and(|it| it.network == payment.network)
-    });
+    let named = offers()
+        .find(|(_, it)| same_scheme(it) && it.v1_network.as_ref() == Some(&payment.network));
     named.ok_or_else(|| {
         not_an_offer(if offers().any(|(_, it)| same_scheme(&it)) {
             Reason::InvalidNetwork
@@ -66,49 +64,13 @@ fn offer_named<'a>(
     })
 }
 
-/// An offer as v1 clients see it, ready but for what a request decides.
-#[derive(Clone, Debug)]
-pub(crate) struct Template {
-    /// The network's v1 name.
-    pub(crate) network: String,
-    /// The JSON up to the amount.
-    head: String,
-    /// The JSON from behind the resource.
-    tail: String,
-}
-
-impl Template {
-    /// Where the two stand in the JSON; quotes inside of texts are escaped, so nothing else is this.
-    const GAP: &str = "\"0\",\"resource\":\"\"";
-
-    /// `None` where stock v1 clients cannot take the offer.
-    pub(crate) fn of(offer: &LiveOffer, description: Option<&str>) -> Option<Self> {
-        let resource = ResourceInfo {
-            url: String::new(),
-            description: description.map(ToOwned::to_owned),
-            mime_type: None,
-            rest: Object::new(),
-        };
-        let offer = requirements_to_v1(&quote::unsealed(offer, Amount::ZERO), &resource)?;
-        let json = serde_json::to_string(&offer).ok()?;
-        let (head, tail) = json.split_once(Self::GAP)?;
-        Some(Self { network: offer.network, head: head.to_owned(), tail: tail.to_owned() })
-    }
-}
-
-/// `accepts` of the v1 object for a request, as JSON: empty where v1 is not spoken or no offer has a
-/// v1 form, for the stock client fails where it is missing.
-pub(crate) fn accepts(asked: &Asked, url: &str) -> Result<String, Problem> {
-    let url = Value::from(url).to_string();
-    let mut json = String::from("[");
-    for offer in &asked.route.offers {
-        let Some(Template { network: _, head, tail }) = &offer.v1 else { continue };
-        let amount = quote::price(offer, asked)?;
-        let comma = if json.len() == 1 { "" } else { "," };
-        json.extend([comma, head, "\"", &amount.to_string(), "\",\"resource\":", &url, tail]);
-    }
-    json.push(']');
-    Ok(json)
+/// An offer as v1 clients see it; `None` where stock v1 clients cannot take it.
+pub(crate) fn requirements(
+    offer: &LiveOffer,
+    amount: Amount,
+    resource: &ResourceInfo,
+) -> Option<v1::PaymentRequirements> {
+    requirements_to_v1(&quote::unsealed(offer, amount), resource)
 }
 
 /// Tells a v1 client what became of its payment, in its own words.

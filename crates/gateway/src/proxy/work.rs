@@ -56,7 +56,7 @@ pub(crate) async fn ask(
     };
     app.reached(Step::Serving, bill.id);
     let answer = tokio::select! {
-        answer = app.upstream.ask(&asked.route.config.upstream, ask) => answer,
+        answer = app.upstream.ask(&asked.route, ask) => answer,
         () = over(&*app.clock, bill.serve_by) => Err(UpstreamError::Timeout),
     };
     let answer = answer.map_err(|error| upstream_problem(error, app.limits.request_bytes_max))?;

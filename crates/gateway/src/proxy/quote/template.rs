@@ -133,7 +133,9 @@ fn split_at_string<'a>(json: &'a str, string: &str) -> Option<(&'a str, &'a str)
 fn push_text(out: &mut String, parts: &[&str]) {
     out.push('"');
     for part in parts {
-        if part.bytes().any(|it| matches!(it, 0..b' ' | b'"' | b'\\')) {
+        // Looked through to the end: that is done many bytes at a time.
+        let is_special = |it| u8::from(matches!(it, 0..b' ' | b'"' | b'\\'));
+        if part.bytes().fold(0, |any, it| any | is_special(it)) != 0 {
             let escaped = serde_json::Value::from(*part).to_string();
             out.push_str(escaped.trim_start_matches('"').strip_suffix('"').unwrap_or_default());
         } else {
