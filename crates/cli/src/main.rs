@@ -23,6 +23,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Colours, Output, Stream};
 use crate::pay::Out;
 
+/// A request makes a dozen small allocations, often freed by another thread: see ADR 0008.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let colours =
