@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use farebox_chains::{
-    AuthorizationWindow, EvmKey, LocalFacilitator, NetworkConfig, find_network, sign_exact,
+    AuthorizationWindow, EvmKey, LocalFacilitator, NetworkConfig, find_network, scheme_of,
+    sign_exact, sign_upto,
 };
-use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig};
+use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, PERMIT2_ADDRESS, TOKEN_ADDRESS};
 use farebox_gateway::{Clock as _, SystemClock};
 use farebox_protocol::Timestamp;
 use farebox_protocol::wire::{Object, PaymentPayload, PaymentRequirements};
 use farebox_testkit::rpc::JsonRpc;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +39,21 @@ impl TestChain {
         let buyer = EvmKey::from_bytes([0x42; 32]).unwrap();
         devnet.set_token_balance(buyer.address().as_bytes().into(), FUNDS);
         Self { devnet, rpc, buyer }
+    }
+
+    /// Lets Permit2 spend the buyer's tokens.
+    pub(crate) async fn approve_permit2(&self) {
+        let owner = self.buyer.address().to_string();
+        let permit2 = PERMIT2_ADDRESS.to_string().trim_start_matches("0x").to_lowercase();
+        let data = format!("0x095ea7b3{permit2:0>64}{}", "f".repeat(64));
+        let approve = json!([{"from": owner, "to": TOKEN_ADDRESS, "data": data}]);
+        for (method, params) in [
+            ("anvil_impersonateAccount", json!([owner])),
+            ("anvil_setBalance", json!([owner, "0xde0b6b3a7640000"])),
+            ("eth_sendTransaction", approve),
+        ] {
+            self.rpc.call(method, params).await.unwrap();
+        }
     }
 
     /// What an address has of the token.
@@ -79,7 +96,10 @@ pub(crate) fn sign(key: &EvmKey, offer: &PaymentRequirements, nonce: [u8; 32]) -
     };
     PaymentPayload {
         x402_version: 2,
-        payload: sign_exact(key, offer, window, nonce).unwrap(),
+        payload: match scheme_of(offer).unwrap().word() {
+            "upto" => sign_upto(key, offer, window, nonce).unwrap(),
+            _ => sign_exact(key, offer, window, nonce).unwrap(),
+        },
         resource: None,
         accepted: offer.clone(),
         extensions: None,

@@ -11,7 +11,7 @@ mod world;
 
 use farebox_store::SettleMode;
 
-use self::process::{SETTLE_CALLED, SETTLE_RETURNED};
+use self::process::{Paid, SETTLE_CALLED, SETTLE_RETURNED};
 use self::purchase::Goods;
 use self::world::World;
 
@@ -39,14 +39,18 @@ enum Left {
 /// Where the process dies, what has left by then, and what becomes of the payment.
 type Row = (&'static str, Left, Then);
 
-#[expect(clippy::print_stdout, reason = "the table is for people to read")]
 async fn check(settle: SettleMode, goods: Goods, rows: &[Row]) {
-    let mut world = World::start(settle, goods).await;
+    check_paid(Paid::Exact, settle, goods, rows).await;
+}
+
+#[expect(clippy::print_stdout, reason = "the table is for people to read")]
+async fn check_paid(paid: Paid, settle: SettleMode, goods: Goods, rows: &[Row]) {
+    let mut world = World::paid(paid, settle, goods).await;
     let mut table = Vec::new();
     for row in rows {
         table.push(world.kill_at(row).await);
     }
-    println!("{settle:?} {goods:?}\n{}", table.join("\n"));
+    println!("{paid:?} {settle:?} {goods:?}\n{}", table.join("\n"));
     world.balances_agree().await;
     world.end().await;
 }
@@ -101,6 +105,28 @@ async fn killed_while_a_json_answer_is_settled_in_the_background() {
         (SETTLE_RETURNED, Left::Bytes, Then::Settled),
     ];
     check(SettleMode::Background, Goods::Json, &rows).await;
+}
+
+/// `upto` charges the price of what was used; after a crash, that of the last checkpoint.
+#[tokio::test]
+async fn killed_while_what_was_used_is_paid_for() {
+    let json = [
+        ("held", Left::Nothing, Then::Released),
+        ("upstream-answered", Left::Nothing, Then::Released),
+        ("captured", Left::Nothing, Then::Released),
+        (SETTLE_RETURNED, Left::Nothing, Then::Owed),
+        ("answered", Left::Bytes, Then::Owed),
+    ];
+    check_paid(Paid::Upto, SettleMode::After, Goods::Json, &json).await;
+    let stream = [
+        ("upstream-answered", Left::Nothing, Then::Released),
+        ("metered", Left::Nothing, Then::Settled),
+        ("first-byte", Left::Bytes, Then::Settled),
+        ("captured", Left::Bytes, Then::Settled),
+        (SETTLE_CALLED, Left::Bytes, Then::Settled),
+        (SETTLE_RETURNED, Left::Bytes, Then::Settled),
+    ];
+    check_paid(Paid::Upto, SettleMode::After, Goods::Stream, &stream).await;
 }
 
 /// Paid before the work, so whatever the crash cut off is owed back.

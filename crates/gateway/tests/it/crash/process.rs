@@ -44,8 +44,28 @@ pub(crate) struct Orders {
     pub(crate) rpc: String,
     pub(crate) upstream: String,
     pub(crate) settle: String,
+    /// How it is paid.
+    pub(crate) paid: Paid,
     /// Where the first payment stops for ever.
     pub(crate) stop_at: Option<String>,
+}
+
+/// How the gateway is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Paid {
+    /// The quote.
+    Exact,
+    /// What was used.
+    Upto,
+}
+
+impl Paid {
+    pub(crate) fn offers(self) -> &'static [&'static str] {
+        match self {
+            Self::Exact => &["exact"],
+            Self::Upto => &["upto"],
+        }
+    }
 }
 
 /// Where the ledger is within the directory.
@@ -146,7 +166,11 @@ async fn serve(orders: Orders) {
 
 async fn start(orders: &Orders, ledger: Arc<SqliteLedger>) -> Running {
     let stop = Arc::new(Stop { at: orders.stop_at.clone(), taken: AtomicBool::new(false) });
-    let setup = Setup { settle: SettleMode::parse(&orders.settle).unwrap(), ..Setup::default() };
+    let setup = Setup {
+        settle: SettleMode::parse(&orders.settle).unwrap(),
+        offers: orders.paid.offers(),
+        ..Setup::default()
+    };
     let upstream = Arc::new(Upstream {
         name: "parent".to_owned(),
         url: orders.upstream.parse().unwrap(),

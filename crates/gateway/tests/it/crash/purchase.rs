@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_chains::{EvmKey, find_scheme};
+use farebox_chains::{EvmKey, scheme_of};
 use farebox_protocol::wire::{PaymentPayload, PaymentRequired, SettlementResponse};
 use farebox_protocol::{Amount, PaymentId, header};
 use reqwest::{RequestBuilder, Response};
@@ -32,6 +32,7 @@ pub(crate) struct Purchase {
     payment: String,
     pub(crate) goods: Goods,
     pub(crate) id: PaymentId,
+    /// The quote.
     pub(crate) amount: Amount,
 }
 
@@ -73,7 +74,7 @@ impl Purchase {
         let demand = header::decode::<PaymentRequired>(demand).unwrap();
         let offer = &demand.value().accepts[0];
         let payload: PaymentPayload = sign(key, offer, nonce);
-        let scheme = find_scheme("exact", "eip155").unwrap();
+        let scheme = scheme_of(offer).unwrap();
         let id = scheme.identify(&payload, offer).unwrap().id;
         let payment = header::encode(&payload).unwrap();
         Self { http, body, payment, goods, id, amount: offer.amount }

@@ -6,10 +6,10 @@ use farebox_billing::Payment;
 use farebox_protocol::Amount;
 use farebox_store::{Ledger as _, SettleMode, SqliteLedger, SqliteOptions};
 use farebox_testkit::upstream::{FakeUpstream, Part, Received, Script};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::{Orders, Process, SETTLE_CALLED, SETTLE_RETURNED, ledger_path};
+use super::process::{Orders, Paid, Process, SETTLE_CALLED, SETTLE_RETURNED, ledger_path};
 use super::purchase::{Goods, Got, Purchase, first_byte, until_receipt};
 use super::{Left, Row, Then};
 use crate::app::PAY_TO;
@@ -18,8 +18,12 @@ use crate::chain::TestChain;
 const COMPLETION: &str = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"hello"}}],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}"#;
 const CHUNK: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\n";
 
+/// 9 tokens in at 0.15 and 2 out at 0.60 dollars for a million, rounded up.
+const USED: Amount = Amount::from_units(3);
+
 #[derive(Debug)]
 pub(crate) struct World {
+    paid: Paid,
     settle: SettleMode,
     goods: Goods,
     pub(super) chain: TestChain,
@@ -37,12 +41,28 @@ struct Moved {
     to_seller: u128,
 }
 
+impl Moved {
+    /// That, and one payment more.
+    fn and(self, charge: Amount) -> Self {
+        Self {
+            from_buyer: self.from_buyer + charge.units(),
+            to_seller: self.to_seller + charge.units(),
+        }
+    }
+}
+
 impl World {
+    /// One that pays the quote.
     pub(crate) async fn start(settle: SettleMode, goods: Goods) -> Self {
+        Self::paid(Paid::Exact, settle, goods).await
+    }
+
+    pub(crate) async fn paid(paid: Paid, settle: SettleMode, goods: Goods) -> Self {
         let chain = TestChain::start().await;
+        chain.approve_permit2().await;
         let upstream = FakeUpstream::start(answer).await.unwrap();
         let (pay_to_had, buyer_had) = (chain.tokens_of(PAY_TO).await, chain.buyer_has().await);
-        Self { settle, goods, chain, upstream, ledgers: Vec::new(), pay_to_had, buyer_had }
+        Self { paid, settle, goods, chain, upstream, ledgers: Vec::new(), pay_to_had, buyer_had }
     }
 
     /// Buys, kills, starts again, and compares with the row; returns it as a line of a table.
@@ -57,26 +77,33 @@ impl World {
         let address = process.address.as_str();
         let receipt = self.come_to_rest(&purchase, address, *then).await;
         let unmoved = matches!(then, Then::Unheard | Then::Released);
-        let once = Moved {
-            from_buyer: before.from_buyer + purchase.amount.units(),
-            to_seller: before.to_seller + purchase.amount.units(),
-        };
-        assert_eq!(self.moved().await, if unmoved { before } else { once }, "{place}");
-        let again = purchase.send(address).await;
         if unmoved {
+            assert_eq!(self.moved().await, before, "{place}");
+        } else {
+            assert_eq!(
+                self.moved().await,
+                before.and(self.charged(&purchase, &receipt)),
+                "{place}"
+            );
+        }
+        let again = purchase.send(address).await;
+        let settled = if unmoved {
             assert!(again.is_whole(self.goods), "{place}: {again:?}");
-            until_receipt(&purchase, address, |it| it["state"] == "settled").await;
+            until_receipt(&purchase, address, |it| it["state"] == "settled").await
         } else {
             assert_eq!(again.code(), "payment_already_used", "{place}: {again:?}");
-        }
+            receipt.clone()
+        };
+        let charge = self.charged(&purchase, &settled);
+        let once = before.and(charge);
         // Whatever happened: one charge in all, and nothing more to be had for it.
         assert_eq!(self.moved().await, once, "{place}");
         let last = purchase.send(address).await;
         assert_eq!((last.status, last.code().as_str()), (409, "payment_already_used"), "{place}");
         process.stop().await;
-        self.audit(&purchase, &orders, *then).await;
+        self.audit((&purchase, charge), &orders, *then).await;
         format!(
-            "{place:<18} left {left:<8} then {then:<9} receipt {state:<12} again {again}",
+            "{place:<18} left {left:<8} then {then:<9} receipt {state:<12} again {again} charge {charge}",
             left = format!("{left:?}"),
             then = format!("{then:?}"),
             state = receipt["state"].as_str().unwrap_or("none"),
@@ -131,7 +158,7 @@ impl World {
         process.stop().await;
         let moved = self.moved().await;
         assert_eq!(moved.to_seller, before.to_seller + purchase.amount.units());
-        self.audit(&purchase, &orders, Then::Settled).await;
+        self.audit((&purchase, purchase.amount), &orders, Then::Settled).await;
         format!("first-byte, {SETTLE_CALLED}, {SETTLE_RETURNED}: settled once")
     }
 
@@ -143,6 +170,7 @@ impl World {
             rpc: self.chain.devnet.url(),
             upstream: format!("http://{}", self.upstream.address()),
             settle: self.settle.as_str().to_owned(),
+            paid: self.paid,
             stop_at: stop_at.map(str::to_owned),
         };
         self.ledgers.push(directory);
@@ -183,14 +211,25 @@ impl World {
             Then::Settled => assert_eq!(receipt["refundOwed"], Value::Null, "{receipt}"),
             Then::Owed => assert_eq!(receipt["refundOwed"], "settled_unanswered"),
         }
-        if matches!(then, Then::Settled | Then::Owed) {
-            assert_eq!(receipt["charged"], json!(purchase.amount), "{receipt}");
-        }
         receipt
     }
 
-    /// The ledger is sound and has this one payment, charged whole.
-    async fn audit(&self, purchase: &Purchase, orders: &Orders, then: Then) {
+    /// What a settled payment cost: the quote, or what was used of it.
+    fn charged(&self, purchase: &Purchase, receipt: &Value) -> Amount {
+        let charge: Amount = receipt["charged"].as_str().unwrap().parse().unwrap();
+        match (self.paid, self.goods) {
+            (Paid::Exact, _) => assert_eq!(charge, purchase.amount, "{receipt}"),
+            (Paid::Upto, Goods::Json) => assert_eq!(charge, USED, "{receipt}"),
+            // Estimated, because nobody tells.
+            (Paid::Upto, Goods::Stream) => {
+                assert!(!charge.is_zero() && charge < purchase.amount, "{receipt}");
+            }
+        }
+        charge
+    }
+
+    /// The ledger is sound and has this one payment at this charge.
+    async fn audit(&self, (purchase, cost): (&Purchase, Amount), orders: &Orders, then: Then) {
         let path = ledger_path(&orders.directory);
         let ledger = SqliteLedger::open(path, SqliteOptions::default()).unwrap();
         let report = ledger.check().await.unwrap();
@@ -198,7 +237,7 @@ impl World {
         let payments = ledger.list(None, 10).await.unwrap();
         assert_eq!(payments.len(), 1);
         assert_eq!(payments[0].terms.id, purchase.id);
-        assert_eq!(charge(&payments[0].state), Some(purchase.amount));
+        assert_eq!(charge(&payments[0].state), Some(cost));
         assert_eq!(payments[0].refund_owed.is_some(), then == Then::Owed);
         ledger.close().await.unwrap();
     }
