@@ -5,9 +5,11 @@
 //! (10, 11155111, 80002, 43113, 11155420). The start-up check compares every domain with what the
 //! token itself says, so a wrong row can refuse to start and never take a payment.
 //!
-//! Block times and finality are the networks' own documented figures. Fees are what settling one
-//! `exact` payment (about 85 000 gas) usually costs at the gas prices seen in 2026; they only help
-//! to price and to bound, nothing is charged by them.
+//! Each row names the source of its block time, of its finality and of what is known of its price of gas,
+//! as of November 2026. Where a network publishes no price, or a depth is our judgement, the row says so:
+//! prices help to bound ([`NetworkConfig::from_row`](crate::NetworkConfig::from_row)) and are never charged
+//! by. The depth of a rollup is what its sequencer does not take back in practice; its L1 takes longer.
+//! `settle_fee_micro_usd` is an estimate of ours for about 85 000 gas.
 
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ pub struct TokenRow {
 
 /// Every network of the table.
 pub static NETWORKS: &[NetworkRow] = &[
+    // ethereum/consensus-specs: SECONDS_PER_SLOT 12, finality after two epochs of 32 slots. There is no least
+    // price of gas; 1 gwei is our estimate.
     NetworkRow {
         id: "eip155:1",
         display_name: "Ethereum",
@@ -74,6 +78,7 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 300_000,
         tokens: &[usd_coin("0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48")],
     },
+    // As Ethereum; prices vary at will.
     NetworkRow {
         id: "eip155:11155111",
         display_name: "Ethereum Sepolia",
@@ -86,6 +91,8 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 0,
         tokens: &[usdc("0x1c7D4B196Cb0C7B01d743Fbc6116a902379C7238")],
     },
+    // docs.base.org, block building: a block each 2 s; configuration changelog: base fee at least 2,000,000 wei
+    // since 2026-02-02. 0.01 gwei is five times that. Depth: our judgement.
     NetworkRow {
         id: "eip155:8453",
         display_name: "Base",
@@ -98,6 +105,7 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 3_000,
         tokens: &[usd_coin("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913")],
     },
+    // As Base; configuration changelog: base fee at least 200,000 wei since 2025-11-20.
     NetworkRow {
         id: "eip155:84532",
         display_name: "Base Sepolia",
@@ -110,6 +118,8 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 0,
         tokens: &[usdc("0x036CbD53842c5426634e7929541eC2318f3dCF7e")],
     },
+    // Polygon PIP-11: milestones make blocks final within a few. Block time: the network's usual 2 s. Prices and
+    // the least tip are what bor nodes are run with; we found no document of theirs that names them.
     NetworkRow {
         id: "eip155:137",
         display_name: "Polygon",
@@ -123,6 +133,7 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 1_500,
         tokens: &[usd_coin("0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359")],
     },
+    // As Polygon.
     NetworkRow {
         id: "eip155:80002",
         display_name: "Polygon Amoy",
@@ -135,6 +146,8 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 0,
         tokens: &[usdc("0x41E94Eb019C0762f9Bfcf9Fb1E58725BfB0e7582")],
     },
+    // docs.arbitrum.io, chain parameters: gas price floor 0.02 gwei. Four blocks a second as measured; depth: our
+    // judgement, ten seconds of the sequencer's word.
     NetworkRow {
         id: "eip155:42161",
         display_name: "Arbitrum One",
@@ -147,6 +160,7 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 6_000,
         tokens: &[usd_coin("0xaf88d065e77c8cC2239327C5EDb3A432268e5831")],
     },
+    // As Arbitrum One; chain parameters: gas price floor 0.2 gwei.
     NetworkRow {
         id: "eip155:421614",
         display_name: "Arbitrum Sepolia",
@@ -154,11 +168,13 @@ pub static NETWORKS: &[NetworkRow] = &[
         kind: NetworkKind::Test,
         block_time: Duration::from_millis(250),
         finality_depth: 40,
-        gas_price_wei: 100_000_000,
+        gas_price_wei: 200_000_000,
         tip_floor_wei: 0,
         settle_fee_micro_usd: 0,
         tokens: &[usd_coin("0x75faf114eafb1BDbe2F0316DF893fd58CE46AA4d")],
     },
+    // OP Stack: a block each 2 s (with sub-blocks in between that are not waited for). Price: our estimate; depth:
+    // our judgement.
     NetworkRow {
         id: "eip155:10",
         display_name: "Optimism",
@@ -171,6 +187,8 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 1_000,
         tokens: &[usd_coin("0x0b2C639c533813f4Aa9D7837CAf62653d097Ff85")],
     },
+    // As Optimism. The token is in no table of the SDK: address by Circle's list, domain name as the other test
+    // networks of Circle's newer deployments have it and as sellers there use it; the start-up check asks it.
     NetworkRow {
         id: "eip155:11155420",
         display_name: "OP Sepolia",
@@ -183,6 +201,8 @@ pub static NETWORKS: &[NetworkRow] = &[
         settle_fee_micro_usd: 0,
         tokens: &[usdc("0x5fd84259d66Cd46123540766Be93DFE6D43130D7")],
     },
+    // ACP-226: validators set the time between blocks, 2 s when it was measured; accepted blocks are final. ACP-125
+    // and ACP-176: base fee from next to nothing, 0.05 gwei when it was measured.
     NetworkRow {
         id: "eip155:43114",
         display_name: "Avalanche C-Chain",
@@ -190,11 +210,12 @@ pub static NETWORKS: &[NetworkRow] = &[
         kind: NetworkKind::Main,
         block_time: Duration::from_secs(2),
         finality_depth: 1,
-        gas_price_wei: 1_000_000_000,
+        gas_price_wei: 100_000_000,
         tip_floor_wei: 0,
-        settle_fee_micro_usd: 2_000,
+        settle_fee_micro_usd: 200,
         tokens: &[usd_coin("0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E")],
     },
+    // As Avalanche.
     NetworkRow {
         id: "eip155:43113",
         display_name: "Avalanche Fuji",
@@ -202,11 +223,14 @@ pub static NETWORKS: &[NetworkRow] = &[
         kind: NetworkKind::Test,
         block_time: Duration::from_secs(2),
         finality_depth: 1,
-        gas_price_wei: 1_000_000_000,
+        gas_price_wei: 100_000_000,
         tip_floor_wei: 0,
         settle_fee_micro_usd: 0,
         tokens: &[usd_coin("0x5425890298aed601595a70AB815c96711a31Bc65")],
     },
+    // docs.sei.io, differences with Ethereum: 400 ms blocks, instant finality; gas and fees: the least price is set
+    // by governance and not written down. 50 gwei is our estimate. Gas that is bought and not used may not be
+    // given back in full there.
     NetworkRow {
         id: "eip155:1329",
         display_name: "Sei",
@@ -214,12 +238,12 @@ pub static NETWORKS: &[NetworkRow] = &[
         kind: NetworkKind::Main,
         block_time: Duration::from_millis(400),
         finality_depth: 1,
-        // Sei's governance sets a least price of gas; below it nodes refuse.
         gas_price_wei: 50_000_000_000,
         tip_floor_wei: 1_000_000_000,
         settle_fee_micro_usd: 1_000,
         tokens: &[usdc("0xe15fC38F6D8c56aF07bbCBe3BAf5708A2Bf42392")],
     },
+    // As Sei.
     NetworkRow {
         id: "eip155:1328",
         display_name: "Sei Testnet",
