@@ -19,6 +19,7 @@ mod funds;
 mod key;
 mod method;
 mod nonces;
+mod payer;
 mod permit2;
 mod settle;
 mod sign;
@@ -46,6 +47,7 @@ pub use self::exact::Exact;
 pub use self::exact_permit2::ExactPermit2;
 pub use self::funds::{SignerFunds, SignerStatus};
 pub use self::key::{BadKey, EvmKey};
+pub use self::payer::{PayerNode, PayerUsage, Permit2Allowance};
 pub use self::sign::{
     AuthorizationWindow, CannotSign, sign_eip2612_permit, sign_exact, sign_permit2_exact, sign_upto,
 };

@@ -21,9 +21,9 @@ pub use crate::answers::{settlement_response, verify_failure_response, verify_re
 pub use crate::config::{GasSponsoring, NetworkConfig, PermitSponsoring, TokenConfig};
 pub use crate::evm::{
     AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmPayment,
-    EvmToken, Exact, ExactPermit2, Problem, Refusal, SignerFunds, SignerStatus, Upto,
-    check_payment, check_settlement, sign_eip2612_permit, sign_exact, sign_permit2_exact,
-    sign_upto,
+    EvmToken, Exact, ExactPermit2, PayerNode, PayerUsage, Permit2Allowance, Problem, Refusal,
+    SignerFunds, SignerStatus, Upto, check_payment, check_settlement, sign_eip2612_permit,
+    sign_exact, sign_permit2_exact, sign_upto,
 };
 pub use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,

@@ -10,6 +10,7 @@ use farebox_protocol::{Amount, Network, Reason, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use crate::config::{NetworkConfig, PermitSponsoring};
 use crate::evm::{
@@ -159,7 +160,7 @@ impl Chains {
         let mut chains: Vec<Arc<Chain>> = Vec::with_capacity(networks.len());
         for config in networks {
             let network = config.network.clone();
-            check_config(&config)?;
+            check_endpoints(&config.network, &config.rpc)?;
             if chains.iter().any(|it| *it.network() == network) {
                 return Err(SetupError::Twice(network));
             }
@@ -287,12 +288,13 @@ impl LocalFacilitator {
     }
 }
 
-fn check_config(config: &NetworkConfig) -> Result<(), SetupError> {
-    let network = config.network.clone();
-    if config.rpc.is_empty() {
+/// Whether these can be asked about a network.
+pub(crate) fn check_endpoints(network: &Network, rpc: &[Url]) -> Result<(), SetupError> {
+    let network = network.clone();
+    if rpc.is_empty() {
         return Err(SetupError::NoEndpoint(network));
     }
-    match config.rpc.iter().find(|it| !matches!(it.scheme(), "http" | "https")) {
+    match rpc.iter().find(|it| !matches!(it.scheme(), "http" | "https")) {
         Some(url) => Err(SetupError::Scheme { network, found: url.scheme().to_owned() }),
         None => Ok(()),
     }
