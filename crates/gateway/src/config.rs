@@ -48,6 +48,8 @@ pub struct Route {
     pub description: Option<String>,
     /// What one request may use: the quote is made with it and the upstream is held to it.
     pub ceiling: Ceiling,
+    /// Which models are sold.
+    pub models: Models,
     /// Whose payments are taken.
     pub versions: Versions,
 }
@@ -61,6 +63,46 @@ pub enum Versions {
     TwoAndOne,
     /// v2 alone.
     TwoOnly,
+}
+
+/// The models of a priced route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Models {
+    /// Whatever the upstream has, and requests that name none.
+    Any,
+    /// These alone.
+    Listed(Vec<ModelPattern>),
+}
+
+impl Models {
+    /// Whether a request that names this model is served.
+    pub fn has(&self, model: Option<&str>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(listed) => {
+                model.is_some_and(|it| listed.iter().any(|one| one.matches(it)))
+            }
+        }
+    }
+}
+
+/// One model, or a family of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelPattern {
+    /// `gpt-4o-mini`.
+    Exact(String),
+    /// Every name that begins so: `llama-*` is `Prefix("llama-")`.
+    Prefix(String),
+}
+
+impl ModelPattern {
+    /// Whether the name is one of these.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
 }
 
 /// The paths of a route, matched against the normalised path.

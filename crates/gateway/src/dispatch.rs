@@ -47,7 +47,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
         return Box::pin(own::answer(app, &parts.method, path)).await;
     }
     if let Some(mount) = mount_of(app, path) {
-        return Box::pin(beside(mount, parts, &target, body)).await;
+        return Box::pin(beside(app, mount, parts, &target, body)).await;
     }
     let route = match app.routes.find(&parts.method, path) {
         Found::Route(route) => Arc::clone(route),
@@ -149,6 +149,7 @@ fn mount_of<'a>(app: &'a App, path: &str) -> Option<&'a Mount> {
 
 /// Hands a request to a service beside the proxy, within the same bounds.
 async fn beside(
+    app: &App,
     mount: &Mount,
     mut parts: request::Parts,
     target: &Target,
@@ -158,7 +159,8 @@ async fn beside(
     if let Some(normal) = target.behind("/") {
         parts.uri = normal.into();
     }
-    let request = Request::from_parts(parts, Body::new(body));
+    let body = app.bodies.read(&app.limits, &parts.headers, body).await?;
+    let request = Request::from_parts(parts, Body::from(body));
     match mount.router.clone().oneshot(request).await {
         Ok(response) => Ok(response),
         Err(never) => match never {},

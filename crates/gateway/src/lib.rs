@@ -24,8 +24,8 @@ mod upstream;
 pub use crate::app::Mount;
 pub use crate::clock::{Clock, SystemClock};
 pub use crate::config::{
-    ApiKey, GatewayConfig, Limits, OfferTemplate, OfferToken, PathPattern, Route, Upstream,
-    Versions,
+    ApiKey, GatewayConfig, Limits, ModelPattern, Models, OfferTemplate, OfferToken, PathPattern,
+    Route, Upstream, Versions,
 };
 pub use crate::entropy::Entropy;
 pub use crate::facilitator_api::{FacilitatorServer, facilitator_router};

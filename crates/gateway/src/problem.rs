@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     AllowanceRequired,
     /// No such path here.
     NoSuchRoute,
+    /// The route does not sell the model.
+    ModelNotFound,
     /// The path exists with other methods.
     MethodNotAllowed,
     /// The client was too slow.
@@ -99,6 +101,7 @@ impl Kind {
                 (S::PRECONDITION_FAILED, "allowance_required", "Allowance required", Harmless)
             }
             Self::NoSuchRoute => (S::NOT_FOUND, "no_such_route", "No such route", Harmless),
+            Self::ModelNotFound => (S::NOT_FOUND, "model_not_found", "Model not found", Harmless),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", Harmless)
             }
@@ -144,6 +147,11 @@ impl Kind {
     /// The machine-readable name.
     pub(crate) fn code(self) -> &'static str {
         self.row().1
+    }
+
+    /// `error.type` for OpenAI's SDKs: where OpenAI itself has the error, its word for it.
+    fn openai_type(self) -> &'static str {
+        if self == Self::ModelNotFound { "invalid_request_error" } else { self.code() }
     }
 }
 
@@ -314,7 +322,7 @@ impl Problem {
         match self.0.dialect {
             Dialect::OpenAi => json!({
                 "message": self.0.detail,
-                "type": self.0.kind.code(),
+                "type": self.0.kind.openai_type(),
                 "code": self.reason(),
             }),
             Dialect::Anthropic => {

@@ -28,6 +28,9 @@ use crate::problem::{Kind, Problem};
 use crate::routes::LiveRoute;
 use crate::target::Target;
 
+/// So much of a model's name is shown to whoever asked for it.
+const MODEL_SHOWN: usize = 100;
+
 /// A request for something priced, read within its bounds.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -53,6 +56,9 @@ impl Asked {
     ) -> Result<Self, Problem> {
         let config = &route.config;
         let facts = RequestFacts::read(config.format, &body, &config.ceiling).map_err(bad_body)?;
+        if !config.models.has(facts.model.as_deref()) {
+            return Err(no_such_model(facts.model.as_deref()));
+        }
         Ok(Self { route, method, target, headers, body, digest, facts })
     }
 
@@ -65,6 +71,18 @@ impl Asked {
         });
         enforced.await?
     }
+}
+
+/// In the words that OpenAI has for it.
+fn no_such_model(model: Option<&str>) -> Problem {
+    let detail = match model {
+        Some(name) => {
+            let name: String = name.chars().take(MODEL_SHOWN).collect();
+            format!("The model `{name}` does not exist or you do not have access to it.")
+        }
+        None => "This route has listed models only: name one of them.".to_owned(),
+    };
+    Problem::new(Kind::ModelNotFound, detail)
 }
 
 fn bad_body(error: BadBody) -> Problem {

@@ -384,7 +384,7 @@ mod tests {
     use farebox_chains::find_scheme;
 
     use super::*;
-    use crate::config::{OfferToken, Upstream};
+    use crate::config::{Models, OfferToken, Upstream};
 
     fn offer(description: usize) -> OfferTemplate {
         OfferTemplate {
@@ -427,6 +427,7 @@ mod tests {
             settle: SettleMode::After,
             description: None,
             ceiling: Ceiling::default(),
+            models: Models::Any,
             versions: Versions::default(),
         }
     }

@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 
-/// Settlements under way at one time.
-const IN_FLIGHT_MAX: usize = 64;
+/// Settlements under way at one time. Each waits for about a block: with one every 2 s, these are some
+/// 128 settlements a second. More would only wait in the nodes instead of here.
+const IN_FLIGHT_MAX: usize = 256;
 /// The first pause after a settlement that was not sent or not answered; doubles from there.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest pause.

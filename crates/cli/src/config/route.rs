@@ -1,5 +1,6 @@
 //! `[[route]]`: what is sold, at which price, for which payments.
 
+mod models;
 mod offer;
 mod pattern;
 mod price;
@@ -7,7 +8,9 @@ mod price;
 use std::sync::Arc;
 
 use farebox_billing::{Ceiling, Format, OutputLimit, Price};
-use farebox_gateway::{OfferTemplate, PathPattern, Route, Upstream, Versions, check_routes};
+use farebox_gateway::{
+    Models, OfferTemplate, PathPattern, Route, Upstream, Versions, check_routes,
+};
 use farebox_store::SettleMode;
 use http::Method;
 use url::Url;
@@ -97,6 +100,7 @@ pub(crate) fn implied_models_route(routes: &[Arc<Route>]) -> Option<Arc<Route>> 
             settle: SettleMode::After,
             description: None,
             ceiling: Ceiling::default(),
+            models: Models::Any,
             versions: Versions::default(),
         })
     })
@@ -114,6 +118,7 @@ fn route(
     let description = section.optional("description", problems, values::word);
     let fitting = fitting_format(matched.as_ref());
     let ceiling = read_ceiling(&mut section, sale.format, fitting, problems);
+    let models = models::read(&mut section, (sale.format, sale.price), problems);
     let versions = section.optional("x402_v1", problems, values::x402_v1);
     section.close(problems);
     let matched = matched?;
@@ -128,6 +133,7 @@ fn route(
         settle,
         description,
         ceiling,
+        models,
         versions: versions.unwrap_or(declared.versions),
     })
 }

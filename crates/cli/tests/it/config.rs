@@ -180,6 +180,24 @@ fn formats() {
 }
 
 #[test]
+fn models() {
+    let chat = |models: &str| format!("\"openai-chat\"\nmodels = {models}");
+    let ran = check_file(&GOOD.replacen("\"openai-chat\"", &chat("[\"a\", \"b-*\"]"), 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    for (wrong, place, words) in [
+        ("[]", "24:10", "leave the key out"),
+        ("\"a\"", "24:10", "a list of names"),
+        ("[\"*\"]", "24:11", "not alone"),
+        ("[\"a\", \"b*c\"]", "24:16", "a `*` stands at the end"),
+        ("[7]", "24:11", "a model's name"),
+    ] {
+        check("\"openai-chat\"", &chat(wrong), place, &[words]);
+    }
+    let flat = "\"GET /premium/*\"\nmodels = [\"a\"]";
+    check("\"GET /premium/*\"", flat, "29:1", &["no effect", "only bodies of a metered format"]);
+}
+
+#[test]
 fn where_an_upstream_looks_for_its_key() {
     let key = |header: &str| format!("{{ file = \"settler.key\", header = {header} }}\n");
     let from = "{ file = \"settler.key\" }\n";

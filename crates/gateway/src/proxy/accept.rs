@@ -16,6 +16,7 @@ use farebox_store::{AnswerMark, SettleMode, StoredPayment};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::charge::with_receipt;
 use super::claim::Claim;
 use super::{Asked, quote, v1};
 use crate::app::App;
@@ -325,8 +326,7 @@ pub(crate) fn replay(app: &App, payment: &StoredPayment, payload: Option<&str>) 
     {
         return problem;
     }
-    let id = payment.terms.id;
-    problem.with_member("receipt", app.receipt_url(id)).with_member("state", payment.state.name())
+    with_receipt(problem, app, payment.terms.id).with_member("state", payment.state.name())
 }
 
 /// What is told of a payment that is being worked on.

@@ -107,11 +107,11 @@ impl Withheld {
             }
             Settled::Pending => {
                 bill.log(app.clock.now(), charge, "settlement_pending");
-                let detail = "The payment was sent and has not been seen to settle yet. Do not pay \
-                              again: if it settles, it is owed back, as the receipt will say.";
-                let problem = Problem::new(Kind::SettlementPending, detail)
-                    .retry_after(RETRY_AFTER)
-                    .with_member("receipt", app.receipt_url(bill.id));
+                let detail = "The payment has not been seen to settle yet. Do not pay again: if it \
+                              settles, it is owed back; if not, nothing is charged. The receipt \
+                              will say which.";
+                let problem =
+                    Problem::new(Kind::SettlementPending, detail).retry_after(RETRY_AFTER);
                 Err(with_receipt(problem, &app, bill.id))
             }
         }
@@ -156,8 +156,7 @@ impl Paid {
         self.bill.log(self.app.clock.now(), self.charge, why);
         let detail = "The upstream failed after the payment was settled. It is owed back; do not \
                       pay again for this request.";
-        let problem = Problem::new(Kind::RefundOwed, detail)
-            .with_member("receipt", self.app.receipt_url(self.bill.id));
+        let problem = Problem::new(Kind::RefundOwed, detail);
         let problem = with_receipt(problem, &self.app, self.bill.id);
         match told(&self.bill, Ok((&self.transaction, self.charge))) {
             Ok(value) => problem.with_header(PAYMENT_RESPONSE, value),
@@ -232,7 +231,9 @@ pub(crate) fn name_receipt(app: &App, id: PaymentId, headers: &mut HeaderMap) {
     }
 }
 
-fn with_receipt(problem: Problem, app: &App, id: PaymentId) -> Problem {
+/// A problem that says so, too.
+pub(crate) fn with_receipt(problem: Problem, app: &App, id: PaymentId) -> Problem {
+    let problem = problem.with_member("receipt", app.receipt_url(id));
     match HeaderValue::try_from(app.receipt_url(id)) {
         Ok(value) => problem.with_header(FAREBOX_RECEIPT, value),
         Err(_) => problem,

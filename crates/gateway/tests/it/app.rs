@@ -10,7 +10,7 @@ use farebox_chains::{
     sign_permit2_exact, sign_upto,
 };
 use farebox_gateway::{
-    ApiKey, Clock, Entropy, Gateway, GatewayConfig, Limits, Mount, NoProbe, OfferTemplate,
+    ApiKey, Clock, Entropy, Gateway, GatewayConfig, Limits, Models, Mount, NoProbe, OfferTemplate,
     OfferToken, Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
 };
 use farebox_protocol::wire::{
@@ -87,6 +87,7 @@ pub(crate) struct Setup {
     /// How every priced route is paid, as a configuration writes it; the best first.
     pub(crate) offers: &'static [&'static str],
     pub(crate) versions: Versions,
+    pub(crate) models: Models,
 }
 
 impl Default for Setup {
@@ -101,6 +102,7 @@ impl Default for Setup {
             mounts: Vec::new(),
             offers: &["exact"],
             versions: Versions::default(),
+            models: Models::Any,
         }
     }
 }
@@ -192,11 +194,14 @@ fn route(
         price,
         offers: match price {
             Price::Free => Vec::new(),
-            _ => setup.offers.iter().map(|it| offer(setup, it)).collect(),
+            Price::PerRequest(_) | Price::Tokens { .. } => {
+                setup.offers.iter().map(|it| offer(setup, it)).collect()
+            }
         },
         settle: setup.settle,
         description: Some("for tests".to_owned()),
         ceiling: Ceiling::default(),
+        models: setup.models.clone(),
         versions: setup.versions,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use farebox_gateway::{ModelPattern, Models};
 use farebox_store::{AnswerMark, SettleMode};
 use farebox_testkit::facilitator::OnSettle;
 use farebox_testkit::gate::Gate;
@@ -124,4 +125,36 @@ async fn a_metered_request_without_bounds_is_not_served() {
         assert!(answer.json()["expected"].is_string(), "{answer:?}");
     }
     assert_eq!(app.received(), 0);
+}
+
+#[tokio::test]
+async fn a_route_may_sell_some_models_only() {
+    let models = Models::Listed(vec![
+        ModelPattern::Exact("m".to_owned()),
+        ModelPattern::Prefix("llama-".to_owned()),
+    ]);
+    let app = TestApp::start(Setup { models, ..Setup::default() }, |_| Script::json("{}")).await;
+    let path = "/v1/chat/completions";
+    let named = |name: &str| chat(false).replace("\"model\":\"m\",", name);
+    let ask = |model: &str| named(&format!("\"model\":\"{model}\","));
+    for sold in ["m", "llama-", "llama-3-70b"] {
+        assert_eq!(app.ask("POST", path, &ask(sold)).await.status, 402, "{sold}");
+    }
+    let payment = app.quote("POST", path, &ask("m"), 1).await;
+    for other in ["M", "m2", "gpt-4o", "llama", ""] {
+        for answer in [
+            app.ask("POST", path, &ask(other)).await,
+            app.pay("POST", path, &ask(other), &payment).await,
+        ] {
+            answer.assert_problem(404, "model_not_found");
+            assert!(!answer.headers.contains_key("payment-required"), "{answer:?}");
+            let error = &answer.json()["error"];
+            assert_eq!(error["code"], "model_not_found");
+            assert_eq!(error["type"], "invalid_request_error");
+            assert!(error["message"].as_str().unwrap().contains(&format!("`{other}`")), "{error}");
+        }
+    }
+    app.ask("POST", path, &named("")).await.assert_problem(404, "model_not_found");
+    assert_eq!((app.received(), app.facilitator.verifications()), (0, 0));
+    assert!(app.payments().await.is_empty());
 }

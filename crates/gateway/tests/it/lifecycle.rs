@@ -169,14 +169,25 @@ async fn a_service_beside_the_proxy_has_its_own_paths() {
         ],
         router: Router::new().route("/verify", post(async |body: String| body)),
     };
-    let app =
-        TestApp::start(Setup { mounts: vec![mount], ..Setup::default() }, |_| Script::json("{}"))
-            .await;
+    let limits = Limits {
+        header_timeout: Duration::from_millis(100),
+        request_bytes_max: 1000,
+        ..Limits::STANDARD
+    };
+    let setup = Setup { mounts: vec![mount], limits, ..Setup::default() };
+    let app = TestApp::start(setup, |_| Script::json("{}")).await;
     for spelling in ["/verify", "/%76erify"] {
         let answer = app.ask("POST", spelling, "hello").await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"), "{spelling}");
     }
     assert_eq!(app.ask("GET", "/admin/x", "").await.status, 404);
+    // Within the bounds that bodies have everywhere.
+    let slow =
+        b"POST /verify HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 9\r\n\r\nhalf";
+    let answer = tokio::time::timeout(Duration::from_secs(10), app.raw(slow)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let large = "x".repeat(limits.request_bytes_max + 1);
+    app.ask("POST", "/verify", &large).await.assert_problem(413, "body_too_large");
     app.ask("GET", "/admin//x", "").await.assert_problem(400, "malformed_request");
     assert_eq!(app.received(), 0);
 }

@@ -59,13 +59,15 @@ async fn a1_a_used_payment_names_its_receipt_to_its_own_payload_alone() {
     assert_eq!(app.pay("GET", "/premium/a", "", &payment).await.status, 200);
     let again = app.pay("GET", "/premium/a", "", &payment).await;
     again.assert_problem(409, "payment_already_used");
-    assert!(again.json()["receipt"].as_str().unwrap().contains("/v1/receipts/pay_"));
+    assert!(again.header("farebox-receipt").contains("/v1/receipts/pay_"));
+    assert_eq!(again.json()["receipt"], again.header("farebox-receipt"));
     assert_eq!(again.json()["state"], "settled");
     // The same authorisation in another envelope: seen by anybody who saw the chain.
     let envelope = crate::app::changed(&payment, |it| it["note"] = "mine".into());
     let other = app.pay("GET", "/premium/a", "", &envelope).await;
     other.assert_problem(409, "payment_already_used");
     assert!(other.json().get("receipt").is_none(), "{other:?}");
+    assert!(!other.headers.contains_key("farebox-receipt"), "{other:?}");
     assert_eq!(app.received(), 1);
 }
 

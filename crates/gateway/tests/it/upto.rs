@@ -48,10 +48,9 @@ fn earned(app: &TestApp) -> u128 {
 
 /// What the one payment has cost so far, and what it may.
 async fn serving(app: &TestApp) -> (Amount, Amount) {
-    match app.payments().await[0].state {
-        Payment::Serving { limit, delivered } => (delivered, limit),
-        ref other => panic!("{other:?}"),
-    }
+    let state = app.payments().await.remove(0).state;
+    let Payment::Serving { limit, delivered } = state else { panic!("{state:?}") };
+    (delivered, limit)
 }
 
 #[tokio::test]
