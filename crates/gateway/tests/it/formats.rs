@@ -169,6 +169,31 @@ impl Sale {
     }
 }
 
+/// `upto`: 9 tokens in at 0.15 and 2 out at 0.60 dollars for a million, rounded up; embeddings have no
+/// output.
+#[tokio::test]
+async fn what_was_used_is_charged_in_every_format() {
+    for sale in sales() {
+        let whole = Script::json(&sale.answer.to_string());
+        let streamed = sale
+            .stream
+            .as_ref()
+            .map(|events| Script::events(events.iter().map(|it| Part::text(it)).collect()));
+        for (script, stream) in [Some(whole), streamed].into_iter().zip([false, true]) {
+            let Some(script) = script else { continue };
+            let setup = Setup { offers: &["upto", "exact"], ..Setup::default() };
+            let app = TestApp::start(setup, move |_| script.clone()).await;
+            let answer = sale.buy(&app, &sale.request(stream)).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            app.until_states(&["settled"]).await;
+            let receipt = sale.receipt(&app, &answer).await;
+            let expected = if sale.path == "/v1/embeddings" { "2" } else { "3" };
+            assert_eq!(receipt["charged"], expected, "{}: {receipt}", sale.path);
+            assert_eq!(receipt["scheme"], "upto");
+        }
+    }
+}
+
 #[tokio::test]
 async fn json_answers_are_sold() {
     for sale in sales() {

@@ -36,7 +36,7 @@ pub(crate) struct Shop {
 
 /// How each route is paid, as the configuration has it.
 pub(crate) struct Offers {
-    pub(crate) chat: &'static str,
+    pub(crate) metered: &'static str,
     pub(crate) premium: &'static str,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Farebox {
 impl Shop {
     /// `farebox serve` with its facilitator in process, paid by `exact` alone.
     pub(crate) async fn open(kind: EvmKind) -> Self {
-        Self::offering(kind, &Offers { chat: r#"["exact"]"#, premium: r#"["exact"]"# }).await
+        Self::offering(kind, &Offers { metered: r#"["exact"]"#, premium: r#"["exact"]"# }).await
     }
 
     /// The same, with these offers.
@@ -74,25 +74,25 @@ impl Shop {
             upstream = "llm"
             format = "openai-chat"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
-            offer = {}
+            offer = {metered}
             [[route]]
             match = "POST /v1/completions"
             upstream = "llm"
             format = "openai-completions"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
-            offer = ["exact"]
+            offer = {metered}
             [[route]]
             match = "POST /v1/embeddings"
             upstream = "llm"
             format = "openai-embeddings"
             price = {{ input_per_1m = "10.00", output_per_1m = "0" }}
-            offer = ["exact"]
+            offer = {metered}
             [[route]]
             match = "POST /v1/responses"
             upstream = "llm"
             format = "openai-responses"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
-            offer = ["exact"]
+            offer = {metered}
             [[upstream]]
             name = "keyed"
             url = "{model_url}"
@@ -102,16 +102,16 @@ impl Shop {
             upstream = "keyed"
             format = "anthropic-messages"
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
-            offer = ["exact"]
+            offer = {metered}
             [[route]]
             match = "GET /premium/*"
             upstream = "llm"
             price = {{ per_request = "0.01" }}
-            offer = {}
+            offer = {premium}
             "#,
             network(&chain),
-            offers.chat,
-            offers.premium,
+            metered = offers.metered,
+            premium = offers.premium,
         );
         let farebox = Farebox::start("serve", &config).await;
         Self { chain, clients, model, farebox }

@@ -4,14 +4,14 @@
 use alloy_primitives::Address;
 use farebox_chains::EvmKey;
 use farebox_protocol::Amount;
-use farebox_testkit::clients::{Buyer, Order, Purchase, Report};
+use farebox_testkit::clients::{Api, Buyer, Order, Purchase, Report, Sdk};
 use farebox_testkit::evm::EvmKind;
 use serde_json::{Value, json};
 
 use super::shop::{FUNDS, Offers, PAY_TO, Shop};
 use super::{BUYERS, WORDS, assert_stream, chat_of, paid_once, price};
 
-const BOTH: Offers = Offers { chat: r#"["upto", "exact"]"#, premium: r#"["exact-permit2"]"# };
+const BOTH: Offers = Offers { metered: r#"["upto", "exact"]"#, premium: r#"["exact-permit2"]"# };
 /// Six words in, six words out, at 10 and 100 dollars for a million.
 const USED: Amount = Amount::from_units(6 * 10 + 6 * 100);
 
@@ -126,4 +126,33 @@ async fn exact_is_paid_over_permit2(kind: EvmKind) {
     }
 }
 
-on_each_chain!(what_was_used_is_paid, default_clients_buy_beside_upto, exact_is_paid_over_permit2,);
+/// The other APIs, through their official packages.
+async fn what_other_apis_used_is_paid(kind: EvmKind) {
+    let shop = Shop::offering(kind, &BOTH).await;
+    let payer = Poor::new(&shop, 1).await;
+    let mut spent = Amount::ZERO;
+    let apis = [Api::Completions, Api::Embeddings, Api::Responses, Api::Messages];
+    for (api, sdk) in apis.into_iter().zip([Sdk::Npm, Sdk::Python].into_iter().cycle()) {
+        let order = shop
+            .order_paid_by("/v1", &payer.key)
+            .with(&["--prompt", WORDS, "--max-tokens", "50"])
+            .reading(shop.chain.url())
+            .upto();
+        let used = if api == Api::Embeddings { Amount::from_units(60) } else { USED };
+        let orders = [Some(order.clone()), (api != Api::Embeddings).then(|| order.streamed())];
+        for order in orders.into_iter().flatten() {
+            let report = shop.clients.buy_from(api, sdk, &order).await.unwrap();
+            assert!(report.served, "{api:?} {sdk:?}: {report:#?}\n{}", shop.log());
+            assert_eq!(scheme(&report.purchases[0]), &json!("upto"), "{api:?} {sdk:?}");
+            spent = spent.checked_add(used).unwrap();
+            assert_spent(&shop, &payer, spent).await;
+        }
+    }
+}
+
+on_each_chain!(
+    what_was_used_is_paid,
+    what_other_apis_used_is_paid,
+    default_clients_buy_beside_upto,
+    exact_is_paid_over_permit2,
+);
