@@ -23,7 +23,7 @@ use annotate_snippets::Renderer;
 use farebox_gateway::{GatewayConfig, Limits, Route};
 use toml::de::DeTable;
 
-pub(crate) use self::facilitator::FacilitatorPlan;
+pub(crate) use self::facilitator::{Endpoints, FacilitatorPlan};
 use self::facilitator::{Kind, RemoteAllowed};
 pub(crate) use self::network::NetworkPlan;
 use self::network::{Need, Needs};

@@ -87,7 +87,7 @@ pub(crate) async fn facilitator(
     let chains: Vec<NetworkConfig> = networks.iter().map(|it| chain(it, routes)).collect();
     let Background { tasks, stop } = background.clone();
     match plan {
-        FacilitatorPlan::InProcess(keys) => {
+        FacilitatorPlan::InProcess { keys, endpoints: _ } => {
             let local = LocalFacilitator::new(chains, keys, tasks, stop).map_err(set_up)?;
             refuse_if_any(&local.check().await)?;
             refuse_if_any(&without_gas(networks, &local.signers()).await?)?;

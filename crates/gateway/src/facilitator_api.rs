@@ -30,9 +30,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
+use crate::app::Mount;
 use crate::body::Bodies;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, PathPattern};
 use crate::server::listening::{Answers, Listening};
 
 /// The longest body that is read; payments are a few kilobytes.
@@ -55,6 +56,15 @@ pub fn facilitator_router(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Cloc
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Api { facilitator, clock })
+}
+
+/// The three endpoints beside a gateway, on its port.
+pub fn facilitator_mount(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Clock>) -> Mount {
+    let paths = ["/verify", "/settle", "/supported"];
+    Mount {
+        paths: paths.map(|it| PathPattern::Exact(it.to_owned())).to_vec(),
+        router: facilitator_router(facilitator, clock),
+    }
 }
 
 /// A facilitator that listens on a port of its own. Dropping it stops it without waiting.

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_gateway::{Entropy, Gateway, NoProbe, Parts, Running, StartError, SystemClock};
+use farebox_gateway::{
+    Entropy, Gateway, NoProbe, Parts, Running, StartError, SystemClock, facilitator_mount,
+};
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::args::ServeArgs;
-use crate::config::{Config, Purpose};
+use crate::config::{Config, Endpoints, Purpose};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::shutdown::{StopSignal, StopSignals, stopped_early};
@@ -92,17 +94,22 @@ pub(crate) async fn start(
             .help("check `url` in [ledger], the directory's permissions, and that no other farebox runs")
     })?);
     let routes = &selling.gateway.routes;
+    let endpoints = config.facilitator.endpoints();
     let facilitator =
         startup::facilitator(config.facilitator, &config.networks, routes, background).await?;
     let entropy = Entropy::from_os()
         .map_err(|error| Failure::new("the system gives no random numbers").because(error))?;
+    let mounts = match endpoints {
+        Endpoints::Open => vec![facilitator_mount(Arc::clone(&facilitator), Arc::new(SystemClock))],
+        Endpoints::Closed => Vec::new(),
+    };
     let parts = Parts {
         ledger: Arc::<SqliteLedger>::clone(&ledger),
         facilitator,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(entropy),
         probe: Arc::new(NoProbe),
-        mounts: Vec::new(),
+        mounts,
     };
     let gateway = Gateway::start(listener, selling.gateway, parts).await.map_err(not_started)?;
     Ok((gateway, ledger))

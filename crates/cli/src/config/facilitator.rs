@@ -13,8 +13,13 @@ use super::values::{self, Transport};
 /// Who verifies and settles.
 #[derive(Debug)]
 pub(crate) enum FacilitatorPlan {
-    /// This process, with these accounts paying the gas.
-    InProcess(Vec<EvmKey>),
+    /// This process.
+    InProcess {
+        /// The accounts that pay the gas.
+        keys: Vec<EvmKey>,
+        /// Whether a gateway lets others settle here, too.
+        endpoints: Endpoints,
+    },
     /// Others.
     Remote {
         /// Their addresses, best first.
@@ -22,6 +27,25 @@ pub(crate) enum FacilitatorPlan {
         /// The longest wait for an answer.
         timeout: Duration,
     },
+}
+
+/// The facilitator's endpoints on a gateway's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoints {
+    /// There are none.
+    Closed,
+    /// Whoever reaches the port may verify and settle; this process pays the gas.
+    Open,
+}
+
+impl FacilitatorPlan {
+    /// What a gateway shows of it.
+    pub(crate) fn endpoints(&self) -> Endpoints {
+        match self {
+            Self::InProcess { endpoints, .. } => *endpoints,
+            Self::Remote { .. } => Endpoints::Closed,
+        }
+    }
 }
 
 /// A settlement waits for blocks, and slow chains take their time.
@@ -59,8 +83,14 @@ pub(crate) fn facilitator(
         None => None,
     };
     let timeout = timeout.unwrap_or(REMOTE_TIMEOUT);
+    let endpoints = match &signers {
+        Some(_) => section.optional("serve", problems, read_endpoints),
+        None => None,
+    };
+    let endpoints = endpoints.unwrap_or(Endpoints::Closed);
     let plan = match (&signers, &url) {
-        (Some(signers), None) => read_signers(signers, secrets, problems),
+        (Some(signers), None) => read_signers(signers, secrets, problems)
+            .map(|keys| FacilitatorPlan::InProcess { keys, endpoints }),
         (None, Some(url)) if remote == RemoteAllowed::Yes => {
             read_urls(url, problems).map(|urls| FacilitatorPlan::Remote { urls, timeout })
         }
@@ -103,7 +133,7 @@ fn read_signers(
     value: &Value<'_>,
     secrets: &Secrets,
     problems: &mut Problems,
-) -> Option<FacilitatorPlan> {
+) -> Option<Vec<EvmKey>> {
     const EXPECTED: &str = "a list of keys such as [{ file = \"settler.key\" }]";
     let entries = problems.keep(value.list(EXPECTED))?;
     if entries.is_empty() {
@@ -124,7 +154,11 @@ fn read_signers(
         }
         keys.push(key);
     }
-    (keys.len() == entries.len()).then(|| FacilitatorPlan::InProcess(keys))
+    (keys.len() == entries.len()).then_some(keys)
+}
+
+fn read_endpoints(value: &Value<'_>) -> Result<Endpoints, Problem> {
+    Ok(if value.flag()? { Endpoints::Open } else { Endpoints::Closed })
 }
 
 fn remote_timeout(value: &Value<'_>) -> Result<Duration, Problem> {

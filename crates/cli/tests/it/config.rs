@@ -128,6 +128,11 @@ fn who_settles() {
     let signers = "signers = [{ file = \"settler.key\" }]";
     check(signers, remote, "13:8", &["expected https"]);
     check(signers, "", "12:1", &["names nobody who settles"]);
+    let serve = |it: &str| format!("{it}\nserve = true");
+    let ran = check_file(&GOOD.replacen(signers, &serve(signers), 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let remote = serve("url = [\"https://facilitator.example.com\"]");
+    check(signers, &remote, "14:1", &["unknown key `serve`"]);
     let twice = "{ file = \"settler.key\" }, { file = \"./settler.key\" }";
     check("{ file = \"settler.key\" }", twice, "13:38", &["is given twice"]);
 }

@@ -166,6 +166,26 @@ async fn the_facilitator_says_what_it_supports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_shows_its_facilitator_where_it_is_told_to() {
+    let directory = TempDir::new().unwrap();
+    let chain = devnet(directory.path());
+    let shop = shop(&chain.url);
+    let gateway = Server::start(shop.path(), &SERVE);
+    assert_eq!(get(format!("{}/supported", gateway.url)).await.status(), 404);
+    assert_eq!(gateway.stop("-TERM").0, 0);
+    let file = shop.path().join("farebox.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("[facilitator]\n", "[facilitator]\nserve = true\n")).unwrap();
+    let gateway = Server::start(shop.path(), &SERVE);
+    let supported: Value = get(format!("{}/supported", gateway.url)).await.json().await.unwrap();
+    assert!(supported["kinds"].as_array().is_some_and(|it| !it.is_empty()), "{supported}");
+    let settle = client().post(format!("{}/settle", gateway.url)).json(&json!({})).send().await;
+    assert_eq!(settle.unwrap().status(), 400, "it is there, and understands nothing");
+    assert_eq!(get(format!("{}/premium/x", gateway.url)).await.status(), 402);
+    assert_eq!(gateway.stop("-TERM").0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_can_settle_through_a_facilitator() {
     let directory = TempDir::new().unwrap();
     let chain = devnet(directory.path());
