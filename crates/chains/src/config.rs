@@ -26,6 +26,10 @@ pub struct NetworkConfig {
     pub offers: Vec<&'static dyn Scheme>,
     /// What is paid for payers besides.
     pub sponsoring: GasSponsoring,
+    /// Factories that payers' wallets may be deployed by, at our cost, with a payment whose signature
+    /// says how (ERC-6492). Their code is called with what the payer says, so each must be one that
+    /// makes wallets and does nothing else.
+    pub smart_wallet_factories: Vec<EvmAddress>,
     /// The usual time from block to block; decides how often receipts are looked for.
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
@@ -104,6 +108,7 @@ impl NetworkConfig {
             tokens: row.tokens.iter().map(TokenConfig::from).collect(),
             offers: vec![&Exact],
             sponsoring: GasSponsoring::default(),
+            smart_wallet_factories: Vec::new(),
             block_time: row.block_time,
             confirmations: 1,
             settle_wait: settle_wait(row.block_time),
@@ -129,6 +134,7 @@ impl NetworkConfig {
             tokens: vec![token],
             offers: vec![&Exact],
             sponsoring: GasSponsoring::default(),
+            smart_wallet_factories: Vec::new(),
             block_time: Self::BLOCK_TIME,
             confirmations: 1,
             settle_wait: settle_wait(Self::BLOCK_TIME),

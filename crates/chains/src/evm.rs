@@ -21,9 +21,11 @@ mod method;
 mod nonces;
 mod payer;
 mod permit2;
+mod rehearsal;
 mod settle;
 mod sign;
 mod signature;
+mod signed_by;
 mod signers;
 mod sponsoring;
 mod startup;
@@ -34,12 +36,15 @@ mod upto;
 mod usage;
 mod usual_gas;
 mod verify;
+mod wallets;
 
 pub(crate) use self::chain::Chain;
+pub(crate) use self::check::check_but_for_wallet;
 pub(crate) use self::exact::EXACT;
 pub(crate) use self::method::METHODS;
 pub(crate) use self::signers::SigningKeys;
 pub(crate) use self::sponsoring::{EIP2612, ERC20_APPROVAL};
+pub(crate) use self::verify::NoStanding;
 
 pub use self::address::{BadEvmAddress, EvmAddress};
 pub use self::check::{EvmPayment, Refusal, check_payment, check_settlement};

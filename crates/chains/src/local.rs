@@ -14,8 +14,8 @@ use url::Url;
 
 use crate::config::{NetworkConfig, PermitSponsoring};
 use crate::evm::{
-    Chain, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS, Problem,
-    SignerStatus, SigningKeys,
+    Chain, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS, NoStanding,
+    Problem, Refusal, SignerStatus, SigningKeys,
 };
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
@@ -135,6 +135,24 @@ impl ChainReader {
     pub(crate) fn token(&self, request: &VerifyRequest) -> Option<&EvmToken> {
         let chain = self.0.of(request).ok()?;
         chain.token(request.payment_requirements.value()).ok()
+    }
+
+    /// Why a payment is refused whose payer must be a contract: there is none, or it says that it did not
+    /// sign. Whether one may be deployed is for whoever pays for that to say.
+    pub(crate) async fn ask_wallet(
+        &self,
+        request: &VerifyRequest,
+        payment: &EvmPayment,
+    ) -> Result<Option<Refusal>, FacilitatorError> {
+        let Ok(chain) = self.0.of(request) else { return Ok(None) };
+        match chain.ask_wallet(payment).await {
+            Ok(()) => Ok(None),
+            Err(NoStanding::Refused(it)) if it.reason == Reason::Eip6492FactoryNotAllowed => {
+                Ok(None)
+            }
+            Err(NoStanding::Refused(refusal)) => Ok(Some(refusal)),
+            Err(NoStanding::Rpc(error)) => Err(asked(chain.network(), error)),
+        }
     }
 
     /// What the payer holds of the payment's token; `None` on other networks.

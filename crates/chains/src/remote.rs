@@ -18,7 +18,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::TokenConfig;
-use crate::evm::{EvmPayment, EvmToken, Refusal, check_payment};
+use crate::evm::{EvmPayment, EvmToken, Refusal, check_but_for_wallet};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
@@ -147,11 +147,14 @@ impl Facilitator for RemoteFacilitator {
     ) -> Result<Verification, FacilitatorError> {
         let payment = match check_here(self.reader.as_ref(), request, now) {
             Some(Ok(payment)) => Some(payment),
-            Some(Err(Refusal { reason, message, payer })) => {
-                return Ok(Verification::Invalid { reason, message, payer });
-            }
+            Some(Err(refusal)) => return Ok(invalid(refusal)),
             None => None,
         };
+        if let (Some(reader), Some(payment)) = (&self.reader, &payment)
+            && let Some(refusal) = reader.ask_wallet(request, payment).await?
+        {
+            return Ok(invalid(refusal));
+        }
         let answer: VerifyResponse = self.ask(Method::POST, "verify", Some(request)).await?;
         let said = read::verification(request, answer)?;
         match (said, &self.reader, payment) {
@@ -205,7 +208,8 @@ impl Facilitator for RemoteFacilitator {
 }
 
 /// The checks that need nobody else; `None` for what is no payment on an EVM network. Where
-/// the token is not configured here, its demanded names are believed: the demand is our own.
+/// the token is not configured here, its demanded names are believed: the demand is our own. What a
+/// contract may have signed is left open.
 fn check_here(
     reader: Option<&ChainReader>,
     request: &VerifyRequest,
@@ -214,7 +218,7 @@ fn check_here(
     let requirements = request.payment_requirements.value();
     scheme_of(requirements)?;
     if let Some(token) = reader.and_then(|it| it.token(request)) {
-        return Some(check_payment(token, request, now));
+        return Some(check_but_for_wallet(token, request, now));
     }
     let text = |key| requirements.extra.get(key).and_then(Value::as_str).unwrap_or_default();
     let config = TokenConfig {
@@ -225,7 +229,12 @@ fn check_here(
         version: text("version").to_owned(),
     };
     let token = EvmToken::new(requirements.network.clone(), config)?;
-    Some(check_payment(&token, request, now))
+    Some(check_but_for_wallet(&token, request, now))
+}
+
+fn invalid(refusal: Refusal) -> Verification {
+    let Refusal { reason, message, payer } = refusal;
+    Verification::Invalid { reason, message, payer }
 }
 
 /// A failure that the facilitator itself tells of.

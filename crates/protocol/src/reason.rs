@@ -54,6 +54,8 @@ pub enum Reason {
     AssetNotDeployedContract,
     /// A signature of a wallet that is not deployed yet, from a factory that is not trusted.
     Eip6492FactoryNotAllowed,
+    /// The wallet of an ERC-6492 signature could not be deployed as the signature says.
+    SmartWalletDeploymentFailed,
     /// The payment's or the demand's scheme is not `upto`.
     InvalidUptoEvmScheme,
     /// `upto`: the payment's and the demand's network differ.
@@ -197,6 +199,7 @@ const CODES: &[(Reason, &str)] = &[
     (Reason::InvalidExactEvmTransferEventMismatch, "invalid_exact_evm_transfer_event_mismatch"),
     (Reason::AssetNotDeployedContract, "asset_not_deployed_contract"),
     (Reason::Eip6492FactoryNotAllowed, "eip6492_factory_not_allowed"),
+    (Reason::SmartWalletDeploymentFailed, "smart_wallet_deployment_failed"),
     (Reason::InvalidUptoEvmScheme, "invalid_upto_evm_scheme"),
     (Reason::InvalidUptoEvmNetworkMismatch, "invalid_upto_evm_network_mismatch"),
     (Reason::InvalidUptoEvmTransactionFailed, "invalid_upto_evm_transaction_failed"),

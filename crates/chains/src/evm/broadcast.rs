@@ -42,6 +42,10 @@ pub(crate) enum NotSent {
     Untimely(String),
     #[error("the payer's approval of Permit2 could not be carried out: {0}")]
     Approval(String),
+    #[error("the payer's wallet could not be asked: {0}")]
+    Wallet(RpcError),
+    #[error("the payer's wallet could not be deployed: {0}")]
+    Deployment(&'static str),
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]

@@ -18,6 +18,7 @@ use super::signers::{Signers, SigningKeys};
 use super::token::EvmToken;
 use super::tracker::{Tracker, TrackerParts};
 use super::usual_gas::UsualGas;
+use super::wallets::Wallets;
 use crate::config::NetworkConfig;
 use crate::rpc::RpcClient;
 
@@ -38,6 +39,7 @@ pub(crate) struct Chain {
     pub(super) approvals: Approvals,
     pub(super) deployed: Deployed,
     pub(super) usual_gas: UsualGas,
+    pub(super) wallets: Wallets,
     pub(super) tracker: Arc<Tracker>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -80,6 +82,7 @@ impl Chain {
             approvals: Approvals::default(),
             deployed: Deployed::default(),
             usual_gas: UsualGas::default(),
+            wallets: Wallets::default(),
             tracker,
             tasks,
             stop,

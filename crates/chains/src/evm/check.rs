@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::address::EvmAddress;
 use super::authorization::{Authorization, Signed};
 use super::method::{METHODS, Method, method_of};
-use super::signature::{BadSignature, Signature};
+use super::signature::BadSignature;
+use super::signed_by::SignedBy;
 use super::sponsoring::Sponsoring;
 use super::token::EvmToken;
 use crate::scheme::{BadPayload, Charging, Scheme};
@@ -21,8 +22,8 @@ use crate::scheme::{BadPayload, Charging, Scheme};
 /// How long an authorisation must still live, so that it can be mined in time (x402: 6 s).
 pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(6);
 
-/// A payment that asks for no more than to be looked up on its chain: its form, its terms and its
-/// signature are good.
+/// A payment that asks for no more than to be looked up on its chain: its form and its terms are good,
+/// and so is its signature, unless only the payer's contract can tell.
 #[derive(Clone)]
 pub struct EvmPayment {
     pub(crate) id: PaymentId,
@@ -31,7 +32,7 @@ pub struct EvmPayment {
     pub(crate) authorization: Authorization,
     /// What is to be moved.
     pub(crate) amount: Amount,
-    pub(crate) signature: Signature,
+    pub(crate) signed_by: SignedBy,
     pub(crate) sponsoring: Option<Sponsoring>,
 }
 
@@ -55,7 +56,9 @@ pub(crate) enum Phase {
     Settle,
 }
 
-/// Local verification of a payment in `token`: no chain is asked. `now` is the caller's clock.
+/// Local verification of a payment in `token`: no chain is asked. `now` is the caller's clock. Only a
+/// signature of the payer's own key is taken: those of contracts (ERC-1271, ERC-6492) are refused,
+/// because their chain must be asked.
 ///
 /// Of an offer that names its facilitator (`extra.facilitatorAddress`) the authorisation must be for
 /// that one; whether that is ours, the chain's own check decides.
@@ -64,7 +67,7 @@ pub fn check_payment(
     request: &VerifyRequest,
     now: Timestamp,
 ) -> Result<EvmPayment, Refusal> {
-    check(token, request, Phase::Verify, Some(now))
+    check(token, request, Phase::Verify, Some(now))?.signed_by_key()
 }
 
 /// The same for a settlement, whose `amount` is what is to be moved: with `upto` anything up to what
@@ -74,10 +77,20 @@ pub fn check_settlement(
     request: &VerifyRequest,
     now: Timestamp,
 ) -> Result<EvmPayment, Refusal> {
-    check(token, request, Phase::Settle, Some(now))
+    check(token, request, Phase::Settle, Some(now))?.signed_by_key()
 }
 
-/// The payment, if everything but its time is good: a late repeat asks what became of it.
+/// As [`check_payment`], with signatures of contracts left open.
+pub(crate) fn check_but_for_wallet(
+    token: &EvmToken,
+    request: &VerifyRequest,
+    now: Timestamp,
+) -> Result<EvmPayment, Refusal> {
+    check(token, request, Phase::Verify, Some(now))
+}
+
+/// The payment, if everything but its time is good: a late repeat asks what became of it. Signatures of
+/// contracts are left open.
 pub(crate) fn check_untimed(
     token: &EvmToken,
     request: &VerifyRequest,
@@ -106,7 +119,7 @@ fn check(
     if let (Some(now), Some(sponsoring)) = (now, &sponsoring) {
         sponsoring.check_window(&signed.authorization, now)?;
     }
-    let signature = check_signature(method, token, &signed)?;
+    let signed_by = check_signature(method, token, &signed)?;
     let authorization = signed.authorization;
     Ok(EvmPayment {
         id: PaymentId::of_authorization(
@@ -119,7 +132,7 @@ fn check(
         token: token.clone(),
         authorization,
         amount: requirements.amount,
-        signature,
+        signed_by,
         sponsoring,
     })
 }
@@ -267,39 +280,41 @@ pub(crate) fn check_window(
     Ok(())
 }
 
-/// The payer's own key signed these very fields.
+/// The payer's own key signed these very fields, or its contract may have.
 fn check_signature(
     method: &dyn Method,
     token: &EvmToken,
     signed: &Signed<'_>,
-) -> Result<Signature, Refusal> {
+) -> Result<SignedBy, Refusal> {
     let payer = signed.authorization.payer;
-    let refuse = |error: BadSignature| {
-        let reason = match error {
-            BadSignature::Undeployed => &Reason::Eip6492FactoryNotAllowed,
-            BadSignature::NotHex
-            | BadSignature::Length(_)
-            | BadSignature::V(_)
-            | BadSignature::HighS
-            | BadSignature::Unrecoverable => &method.reasons().signature,
-        };
-        Refusal::of(payer, reason, format!("`payload.signature`: {error}"))
-    };
-    let signature = Signature::parse(signed.signature).map_err(refuse)?;
     let digest = method.digest(token, &signed.authorization);
-    let signer = signature.recover(digest).map_err(refuse)?;
-    if signer != payer {
-        let (expected, found) = (EvmAddress::from(payer), EvmAddress::from(signer));
-        let message = format!(
-            "expected a signature by {expected} itself (those of smart wallets by ERC-1271 are not \
-             taken here), found one by {found} or over other fields"
-        );
-        return Err(Refusal::of(payer, &method.reasons().signature, message));
-    }
-    Ok(signature)
+    SignedBy::read(signed.signature, digest, payer).map_err(|error| unsigned(method, payer, error))
+}
+
+fn unsigned(method: &dyn Method, payer: Address, error: BadSignature) -> Refusal {
+    let message = format!("`payload.signature`: {error}");
+    Refusal::of(payer, &method.reasons().signature, message)
 }
 
 impl EvmPayment {
+    /// The payment, if it takes no contract to know who signed it.
+    fn signed_by_key(self) -> Result<Self, Refusal> {
+        let Some(wallet) = self.signed_by.wallet() else { return Ok(self) };
+        if wallet.deployment.is_none() {
+            return Err(self.not_signed());
+        }
+        let message = "expected a deployed wallet, found one that may not be".to_owned();
+        let payer = self.authorization.payer;
+        Err(Refusal::of(payer, &Reason::Eip6492FactoryNotAllowed, message))
+    }
+
+    /// The refusal of what no contract signed: the payer has none.
+    pub(crate) fn not_signed(&self) -> Refusal {
+        let payer = self.authorization.payer;
+        let error = self.signed_by.wallet().map_or(BadSignature::Unrecoverable, |it| it.not_by_key);
+        unsigned(self.method, payer, error)
+    }
+
     /// The payment that it is, for ever.
     pub fn id(&self) -> PaymentId {
         self.id

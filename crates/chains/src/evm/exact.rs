@@ -13,6 +13,7 @@ use super::authorization::{self as read, Authorization, Limit, Signed, bad, iden
 use super::check::{EvmPayment, Refusal};
 use super::eip712::{self, account, number};
 use super::method::{Certainty, ContractCall, Method, Proof, Reasons, Seen, Traces};
+use super::signed_by::SignedBy;
 use super::token::EvmToken;
 use crate::rpc::Log;
 use crate::scheme::{BadPayload, Charging, Identified, Scheme, TransferMethod};
@@ -26,6 +27,9 @@ const AUTHORIZATION_TYPE_HASH: B256 =
 
 /// `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)`
 const TRANSFER_WITH_AUTHORIZATION: [u8; 4] = [0xe3, 0xee, 0x16, 0x0e];
+/// `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)`: what contracts
+/// sign is of any length.
+const TRANSFER_WITH_SIGNATURE: [u8; 4] = [0xcf, 0x09, 0x29, 0x95];
 /// `authorizationState(address,bytes32)`
 const AUTHORIZATION_STATE: [u8; 4] = [0xe9, 0x4a, 0x01, 0x02];
 
@@ -177,11 +181,17 @@ impl Method for Exact {
     }
 
     fn settle_calls(&self, payment: &EvmPayment) -> Vec<ContractCall> {
-        let [from, to, value, after, before, nonce] = words(&payment.authorization);
-        let signature = &payment.signature;
-        let v = number(U256::from(signature.v()));
-        let words = [from, to, value, after, before, nonce, v, signature.r(), signature.s()];
-        let input = abi::encode(TRANSFER_WITH_AUTHORIZATION, &words);
+        let words = words(&payment.authorization);
+        let input = match &payment.signed_by {
+            SignedBy::Key(signature) => {
+                let v = number(U256::from(signature.v()));
+                let words = [words.as_slice(), &[v, signature.r(), signature.s()]].concat();
+                abi::encode(TRANSFER_WITH_AUTHORIZATION, &words)
+            }
+            SignedBy::Wallet(wallet) => {
+                abi::encode_with_bytes(TRANSFER_WITH_SIGNATURE, &words, &wallet.bytes)
+            }
+        };
         vec![ContractCall { to: payment.authorization.token, input }]
     }
 

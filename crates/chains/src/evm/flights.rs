@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use tokio::sync::watch;
 
@@ -34,8 +34,9 @@ struct Book {
     unspent: HashMap<PaymentId, (Terms, Timestamp)>,
 }
 
-/// What was signed and what is to be moved of it: a repeat is the same in both.
-type Terms = (Authorization, Amount);
+/// What was signed and what is to be moved of it: a repeat is the same in both. So is the signature where
+/// a contract must judge it: a bad one, of which nothing is known yet, may not stand for the good one.
+type Terms = (Authorization, Amount, Option<Bytes>);
 
 #[derive(Clone, Debug)]
 struct Flight {
@@ -173,7 +174,8 @@ impl Flights {
 }
 
 fn terms_of(payment: &EvmPayment) -> Terms {
-    (payment.authorization, payment.amount)
+    let by_wallet = payment.signed_by.wallet().map(|it| it.bytes.clone());
+    (payment.authorization, payment.amount, by_wallet)
 }
 
 impl Pilot {

@@ -176,7 +176,7 @@ impl<T: Permit2Scheme> Method for T {
     fn settle_calls(&self, payment: &EvmPayment) -> Vec<ContractCall> {
         let proxy = self.proxy();
         let words = settle_words(payment, proxy.settler);
-        let signature = payment.signature.to_bytes();
+        let signature = payment.signed_by.bytes();
         let call = |input: Bytes| ContractCall { to: proxy.address, input };
         let mut calls = vec![call(abi::encode_with_bytes(proxy.settle, &words, &signature))];
         if let Some(Sponsoring::Permit(permit)) = &payment.sponsoring {

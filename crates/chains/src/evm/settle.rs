@@ -22,7 +22,8 @@ use super::sponsoring::Sponsoring;
 use super::tracker::Fate;
 use super::transaction::Draft;
 use super::usage::Usage;
-use super::verify::{Fault, NoStanding, Ready, TrialKind, judge, unspent};
+use super::verify::{Fault, Manner, NoStanding, Ready, Trial, TrialKind, judge, unspent};
+use super::wallets::{NoDeployment, WALLET_GAS_MAX, Wallet};
 use crate::facilitator::{FacilitatorError, Lookup, SettleError, Settlement};
 use crate::rpc::{Receipt, RpcError};
 use crate::scheme::Charging;
@@ -39,6 +40,7 @@ impl Chain {
     ) -> Result<Settlement, SettleError> {
         let payment = self.read_untimed(request).map_err(rejected)?;
         if payment.amount.is_zero() && payment.method.charging() == Charging::UpTo {
+            self.ask_wallet(&payment).await.map_err(unsettled)?;
             return self.settle_nothing(&payment, now).map_err(rejected);
         }
         let not_sent = |context: &str| {
@@ -168,14 +170,14 @@ impl Chain {
         signer: &Arc<Signer>,
     ) -> Result<(ContractCall, u64), Outcome> {
         let fault = match self.stand(payment, signer).await? {
-            Ok(ready) => return self.buy_gas(payment, ready).await,
+            Ok(ready) => return self.buy_gas(payment, ready, signer).await,
             Err(fault) => fault,
         };
         let refusal = match (fault, &payment.sponsoring) {
             (Fault::Allowance(_), Some(Sponsoring::Approval(approval))) => {
                 match self.carry_out_approval(payment, approval, signer).await {
                     Ok(()) => match self.stand(payment, signer).await? {
-                        Ok(ready) => return self.buy_gas(payment, ready).await,
+                        Ok(ready) => return self.buy_gas(payment, ready, signer).await,
                         Err(Fault::Refused(refusal) | Fault::Allowance(refusal)) => refusal,
                     },
                     Err(NoApproval::Refused(refusal)) => refusal,
@@ -200,15 +202,28 @@ impl Chain {
         if let Some(contract) = missing {
             return Err(Outcome::not_sent(NotSent::NoContract(contract)));
         }
-        match self.standing(payment, signer.address(), TrialKind::Estimate).await {
+        let wallet = match self.ready_wallet(payment, signer).await? {
+            Ok(wallet) => wallet,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let kind = TrialKind::Estimate;
+        let manner = Manner { from: signer.address(), kind, wallet };
+        let judged = self.judge_unused(payment, &manner).await?;
+        if let (Ok(Ready { call, gas: Some(gas) }), None) = (&judged, &manner.wallet) {
+            self.usual_gas.note(call, *gas);
+        }
+        Ok(judged)
+    }
+
+    /// What the chain's answers mean, unless the payment was used.
+    async fn judge_unused(
+        &self,
+        payment: &EvmPayment,
+        manner: &Manner<'_>,
+    ) -> Result<Result<Ready, Fault>, Outcome> {
+        match self.standing(payment, manner).await {
             Ok(standing) if standing.used => Err(self.follow_use(payment, None).await),
-            Ok(standing) => {
-                let judged = judge(payment, standing);
-                if let Ok(Ready { call, gas: Some(gas) }) = &judged {
-                    self.usual_gas.note(call, *gas);
-                }
-                Ok(judged)
-            }
+            Ok(standing) => Ok(judge(payment, standing)),
             // So answers a node that is not up to date, too.
             Err(NoStanding::Refused(refusal)) => {
                 Err(Outcome::not_sent(NotSent::OddToken(refusal.message)))
@@ -217,16 +232,67 @@ impl Chain {
         }
     }
 
-    /// What is paid for at most: the estimate and a quarter.
+    /// The payer's contract, if it must agree; deployed first where it is not there, and only if all
+    /// would go well then.
+    async fn ready_wallet<'a>(
+        &self,
+        payment: &'a EvmPayment,
+        signer: &Arc<Signer>,
+    ) -> Result<Result<Option<Wallet<'a>>, Fault>, Outcome> {
+        let find = async || match self.wallet_of(payment).await {
+            Ok(wallet) => Ok(Ok(wallet)),
+            Err(NoStanding::Refused(refusal)) => Ok(Err(Fault::Refused(refusal))),
+            Err(NoStanding::Rpc(error)) => Err(Outcome::not_sent(NotSent::Wallet(error))),
+        };
+        let is_missing = |it: &Option<Wallet<'_>>| it.is_some_and(|it| it.missing.is_some());
+        let found = find().await?;
+        if !found.as_ref().is_ok_and(is_missing) {
+            return Ok(found);
+        }
+        let _turn = self.turn_of(payment).await;
+        let found = find().await?;
+        let Ok(Some(wallet @ Wallet { missing: Some(deployment), .. })) = found else {
+            return Ok(found);
+        };
+        let kind = TrialKind::Simulate;
+        let manner = Manner { from: signer.address(), kind, wallet: Some(wallet) };
+        if let Err(fault) = self.judge_unused(payment, &manner).await? {
+            return Ok(Err(fault));
+        }
+        match self.deploy(payment, deployment, signer).await {
+            Ok(()) => Ok(Ok(Some(wallet.deployed()))),
+            Err(NoDeployment::Refused(refusal)) => Ok(Err(Fault::Refused(refusal))),
+            Err(NoDeployment::NotSent(error)) => Err(Outcome::not_sent(error)),
+        }
+    }
+
+    /// What is paid for at most: the estimate and a quarter. What a wallet may refuse is tried once more
+    /// just as it will be sent.
     async fn buy_gas(
         &self,
         payment: &EvmPayment,
         ready: Ready,
+        signer: &Arc<Signer>,
     ) -> Result<(ContractCall, u64), Outcome> {
-        if let Some(gas) = ready.gas.filter(|it| *it <= GAS_MAX) {
-            return Ok((ready.call, gas.saturating_add(gas / 4)));
-        }
-        let message = format!("expected a transfer of at most {GAS_MAX} gas, found a dearer one");
+        let by_wallet = payment.signed_by.wallet().is_some();
+        let max = if by_wallet { WALLET_GAS_MAX } else { GAS_MAX };
+        let message = match ready.gas.filter(|it| *it <= max) {
+            None => format!("expected a transfer of at most {max} gas, found a dearer one"),
+            Some(gas) => {
+                let gas = gas.saturating_add(gas / 4);
+                if !by_wallet {
+                    return Ok((ready.call, gas));
+                }
+                let fees = self.fees.current().await.map_err(Outcome::not_sent)?;
+                match self.rehearse_as_sent(&ready.call, gas, signer, fees).await {
+                    Ok(Trial::Runs { .. }) => return Ok((ready.call, gas)),
+                    Ok(Trial::Reverts { why }) => {
+                        format!("expected the transaction to run, found that it reverts: {why}")
+                    }
+                    Err(error) => return Err(Outcome::not_sent(NotSent::Wallet(error))),
+                }
+            }
+        };
         let reason = &payment.method.reasons().simulation;
         let refusal = Refusal::of(payment.authorization.payer, reason, message);
         Err(self.refuse(payment, refusal).await)
@@ -295,6 +361,10 @@ impl Chain {
         };
         if receipt.is_some_and(Receipt::succeeded) {
             return without_events(payment, ours);
+        }
+        if receipt.is_some() && payment.signed_by.wallet().is_some() {
+            // It was tried just before, as it was sent.
+            self.wallets.strike(payment.authorization.payer);
         }
         expired(payment, at).map_or(Outcome::Unknown { transaction: Some(ours) }, refused)
     }
@@ -376,6 +446,16 @@ fn without_events(payment: &EvmPayment, transaction: B256) -> Outcome {
 
 fn refused(refusal: Refusal) -> Outcome {
     Outcome::Rejected { reason: refusal.reason, message: refusal.message }
+}
+
+fn unsettled(error: NoStanding) -> SettleError {
+    match error {
+        NoStanding::Refused(refusal) => rejected(refusal),
+        NoStanding::Rpc(error) => {
+            let context = NotSent::Wallet(error).to_string();
+            SettleError::NotSent(FacilitatorError { context, source: None })
+        }
+    }
 }
 
 fn rejected(refusal: Refusal) -> SettleError {

@@ -18,12 +18,6 @@ const HALF_ORDER: [u8; 32] = [
     0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
-/// The 32 bytes that end a signature of a wallet that is not deployed yet (ERC-6492).
-const ERC6492_MAGIC: [u8; 32] = [
-    0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
-    0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
-];
-
 /// A well-formed signature: `r ‖ s ‖ v`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signature {
@@ -36,16 +30,22 @@ pub(crate) struct Signature {
 pub(crate) enum BadSignature {
     #[error("expected `0x` and 130 hexadecimal digits, found something else")]
     NotHex,
-    #[error("expected a signature of 65 bytes, found {0} (smart wallets are not taken here)")]
+    #[error("expected at most 4096 bytes, found more")]
+    TooLong,
+    #[error(
+        "expected a factory, its call and a signature before the end of ERC-6492, found others"
+    )]
+    Wrapper,
+    #[error("expected a signature of 65 bytes, found {0}")]
     Length(usize),
-    #[error("expected a deployed wallet, found one that is not, by a factory that is not trusted")]
-    Undeployed,
     #[error("expected v to be 27 or 28, found {0}")]
     V(u8),
     #[error("expected s in the lower half of the curve's order, found its malleable twin")]
     HighS,
     #[error("expected a point of the curve, found numbers that no key could have made")]
     Unrecoverable,
+    #[error("expected the payer's own signature, found one by {0} or over other fields")]
+    Signer(Address),
 }
 
 impl Signature {
@@ -53,11 +53,12 @@ impl Signature {
     pub(crate) fn parse(text: &str) -> Result<Self, BadSignature> {
         let digits = text.strip_prefix("0x").ok_or(BadSignature::NotHex)?;
         let bytes = hex::decode(digits).map_err(|_| BadSignature::NotHex)?;
-        if bytes.ends_with(&ERC6492_MAGIC) {
-            return Err(BadSignature::Undeployed);
-        }
-        let fixed: [u8; 65] =
-            bytes.try_into().map_err(|it: Vec<u8>| BadSignature::Length(it.len()))?;
+        Self::from_slice(&bytes)
+    }
+
+    /// The same of bytes.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Result<Self, BadSignature> {
+        let fixed: [u8; 65] = bytes.try_into().map_err(|_| BadSignature::Length(bytes.len()))?;
         Self::from_bytes(fixed)
     }
 
@@ -79,12 +80,23 @@ impl Signature {
     /// The address whose key signed `digest`.
     pub(crate) fn recover(&self, digest: B256) -> Result<Address, BadSignature> {
         let id = if self.v == 27 { RecoveryId::Zero } else { RecoveryId::One };
-        let signature = RecoverableSignature::from_compact(&self.rs, id)
-            .map_err(|_| BadSignature::Unrecoverable)?;
-        let key = VERIFIER
-            .recover_ecdsa(Message::from_digest(digest.0), &signature)
-            .map_err(|_| BadSignature::Unrecoverable)?;
-        Ok(address_of(&key))
+        recover(&self.rs, id, digest).ok_or(BadSignature::Unrecoverable)
+    }
+
+    /// Whose key made this over `digest`, by any rule of writing signatures: any `v`, the large `s`, or
+    /// the 64 bytes of EIP-2098.
+    pub(crate) fn signers_of_any_spelling(bytes: &[u8], digest: B256) -> Vec<Address> {
+        let mut rs = match bytes.first_chunk::<64>() {
+            Some(rs) if matches!(bytes.len(), 64 | 65) => *rs,
+            Some(_) | None => return Vec::new(),
+        };
+        if bytes.len() == 64 {
+            // The highest bit of `s` is the parity.
+            let (_, s) = rs.split_at_mut(32);
+            s.first_mut().into_iter().for_each(|it| *it &= 0x7f);
+        }
+        let ids = [RecoveryId::Zero, RecoveryId::One];
+        ids.into_iter().filter_map(|id| recover(&rs, id, digest)).collect()
     }
 
     /// Its 65 bytes.
@@ -105,6 +117,12 @@ impl Signature {
     pub(crate) fn v(&self) -> u8 {
         self.v
     }
+}
+
+fn recover(rs: &[u8; 64], id: RecoveryId, digest: B256) -> Option<Address> {
+    let signature = RecoverableSignature::from_compact(rs, id).ok()?;
+    let key = VERIFIER.recover_ecdsa(Message::from_digest(digest.0), &signature).ok()?;
+    Some(address_of(&key))
 }
 
 /// The last 20 bytes of the hash of the key's coordinates.
@@ -142,7 +160,6 @@ mod tests {
         assert!(Signature::parse(&format!("0x{}{half}1b", "11".repeat(32))).is_ok());
         let above = half.replace("20a0", "20a1");
         check(&format!("0x{}{above}1b", "11".repeat(32)), BadSignature::HighS);
-        check(&format!("0x00{}", hex::encode(ERC6492_MAGIC)), BadSignature::Undeployed);
     }
 
     #[test]

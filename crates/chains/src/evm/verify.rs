@@ -12,12 +12,15 @@ use super::check::{self, EvmPayment, Refusal};
 use super::method::ContractCall;
 use super::permit2::revert_name;
 use super::sponsoring::Sponsoring;
+use super::wallets::{Wallet, Word, refusal_of};
 use crate::facilitator::Verification;
 use crate::rpc::{Answer, Call, NodeError, RpcError, garbage, one_word, quantity, word};
 
 /// What a chain says, as of its latest block.
 #[derive(Debug)]
 pub(crate) struct Standing {
+    /// What the payer's contract says of the signature, where one must be asked.
+    pub(crate) word: Option<Word>,
     /// Whether the nonce was used or cancelled.
     pub(crate) used: bool,
     /// What the payer holds.
@@ -52,6 +55,31 @@ pub(crate) enum TrialKind {
     Estimate,
 }
 
+/// As whom, how, and of what kind of payer calls are tried.
+pub(crate) struct Manner<'a> {
+    /// Who would send them.
+    pub(crate) from: Address,
+    pub(crate) kind: TrialKind,
+    /// The payer's contract, where it must agree.
+    pub(crate) wallet: Option<Wallet<'a>>,
+}
+
+impl Manner<'_> {
+    fn attempt(&self, call: &ContractCall) -> Call {
+        match &self.wallet {
+            Some(wallet) => wallet.attempt(call, self.from, self.kind),
+            None => attempt(call, self.from, self.kind),
+        }
+    }
+
+    fn read_trial(&self, answer: Answer) -> Result<Trial, RpcError> {
+        match &self.wallet {
+            Some(wallet) => wallet.read_trial(answer, self.kind),
+            None => read_trial(answer, self.kind),
+        }
+    }
+}
+
 /// A call that would settle a payment.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -79,14 +107,15 @@ pub(crate) enum NoStanding {
 }
 
 impl Chain {
-    /// Verifies a payment: first by itself, then with one question to the chain.
+    /// Verifies a payment: first by itself, then with one question to the chain; with two where the
+    /// payer is a contract.
     pub(crate) async fn verify(
         &self,
         request: &VerifyRequest,
         now: Timestamp,
     ) -> Result<Verification, RpcError> {
         let token = self.token(request.payment_requirements.value());
-        let payment = token.and_then(|it| check::check_payment(it, request, now));
+        let payment = token.and_then(|it| check::check_but_for_wallet(it, request, now));
         let payment = payment.and_then(|it| self.check_own(it));
         let payment = match payment {
             Ok(payment) => payment,
@@ -137,8 +166,11 @@ impl Chain {
             let refusal = Refusal::of(payment.authorization.payer, reason, message);
             return Err(NoStanding::Refused(refusal));
         }
+        let _place = self.wallets.place(payment).await;
+        let wallet = self.wallet_of(payment).await?;
         let from = payment.authorization.settler.unwrap_or_else(|| self.signers.simulated());
-        let standing = self.standing(payment, from, TrialKind::Simulate).await?;
+        let manner = Manner { from, kind: TrialKind::Simulate, wallet };
+        let standing = self.standing(payment, &manner).await?;
         let balance = standing.balance;
         match (judge(payment, standing), &payment.sponsoring) {
             (Ok(_), _) => Ok(balance),
@@ -160,12 +192,15 @@ impl Chain {
     }
 
     /// One question instead of many, for the usual case: a call that runs on the usual gas uses a good
-    /// nonce and moves what is there. `None`: it takes a closer look.
+    /// nonce and moves what is there. `None`: it takes a closer look, as contracts' payments always do.
     pub(crate) async fn stand_as_usual(
         &self,
         payment: &EvmPayment,
         from: Address,
     ) -> Option<Ready> {
+        if payment.signed_by.wallet().is_some() {
+            return None;
+        }
         let call = payment.method.settle_calls(payment).into_iter().next()?;
         let gas = self.usual_gas.of(&call)?;
         let with_gas = json!({
@@ -175,22 +210,27 @@ impl Chain {
         answer.is_ok().then_some(Ready { call, gas: Some(gas) })
     }
 
-    /// Nonce, balance, allowance and trials in one batch.
+    /// The wallet's word, nonce, balance, allowance and trials in one batch.
     pub(crate) async fn standing(
         &self,
         payment: &EvmPayment,
-        from: Address,
-        kind: TrialKind,
+        manner: &Manner<'_>,
     ) -> Result<Standing, NoStanding> {
         let it = &payment.authorization;
         let allowance = payment.method.allowance_query(it);
         let ways = payment.method.settle_calls(payment);
-        let mut calls =
-            vec![ask(&payment.method.use_query(it)), ask(&abi::balance_of(it.token, it.payer))];
+        let question = manner.wallet.as_ref().map(|it| it.question(payment, manner.from));
+        let mut calls: Vec<Call> = question.into_iter().collect();
+        calls.push(ask(&payment.method.use_query(it)));
+        calls.push(ask(&abi::balance_of(it.token, it.payer)));
         calls.extend(allowance.iter().map(ask));
-        calls.extend(ways.iter().map(|way| attempt(way, from, kind)));
+        calls.extend(ways.iter().map(|way| manner.attempt(way)));
         let mut answers = self.rpc().batch(&calls).await?.into_iter();
         let mut next = || answers.next().ok_or(RpcError::NoEndpoint);
+        let word = match &manner.wallet {
+            Some(wallet) => Some(wallet.read_word(next()?)?),
+            None => None,
+        };
         let used = read_used(payment, next()?)?;
         let balance = read_word(next()?)?;
         let allowance = match allowance {
@@ -199,9 +239,9 @@ impl Chain {
         };
         let mut trials = Vec::with_capacity(ways.len());
         for way in ways {
-            trials.push((way, read_trial(next()?, kind)?));
+            trials.push((way, manner.read_trial(next()?)?));
         }
-        Ok(Standing { used, balance, allowance, trials })
+        Ok(Standing { word, used, balance, allowance, trials })
     }
 }
 
@@ -224,6 +264,9 @@ pub(crate) fn attempt(call: &ContractCall, from: Address, kind: TrialKind) -> Ca
 pub(crate) fn judge(payment: &EvmPayment, standing: Standing) -> Result<Ready, Fault> {
     let (payer, reasons) = (payment.authorization.payer, payment.method.reasons());
     let refused = |reason, message| Err(Fault::Refused(Refusal::of(payer, reason, message)));
+    if let Some(refusal) = standing.word.and_then(|it| refusal_of(payment, it)) {
+        return Err(Fault::Refused(refusal));
+    }
     if standing.used {
         let nonce = payment.authorization.nonce;
         return refused(&reasons.used, format!("expected an unused nonce, found {nonce} used"));
@@ -298,10 +341,17 @@ pub(crate) fn read_trial(answer: Answer, kind: TrialKind) -> Result<Trial, RpcEr
 }
 
 /// Whether a node says that the call itself failed, and not that it could not try.
-fn is_revert(error: &NodeError) -> bool {
+pub(crate) fn is_revert(error: &NodeError) -> bool {
     let words = error.message.to_ascii_lowercase();
-    let said =
-        ["revert", "invalid opcode", "out of gas", "gas required exceeds", "stack underflow"];
+    let said = [
+        "revert",
+        "invalid opcode",
+        "out of gas",
+        "outofgas",
+        "gas required exceeds",
+        "stack underflow",
+        "evm error",
+    ];
     error.code == 3 || said.iter().any(|it| words.contains(it))
 }
 
@@ -339,6 +389,7 @@ mod tests {
         let runs = |gas| Trial::Runs { gas: Some(gas) };
         let reverts = || Trial::Reverts { why: "TRANSFER_FROM_FAILED".to_owned() };
         let with = |allowance: Option<u64>, trials| Standing {
+            word: None,
             used: false,
             balance: U256::MAX,
             allowance: allowance.map(U256::from),

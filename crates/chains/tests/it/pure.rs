@@ -180,8 +180,14 @@ fn a11_only_one_spelling_of_a_signature_is_taken() {
     check(|it| set(it, SIGNATURE, json!(format!("0x00{digits}"))), bad);
     check(|it| set(it, SIGNATURE, json!(digits)), bad);
     check(|it| set(it, SIGNATURE, json!("")), bad);
-    let undeployed = format!("{good}{}", "6492".repeat(16));
+    let end = "6492".repeat(16);
+    check(|it| set(it, SIGNATURE, json!(format!("{good}{end}"))), bad);
+    // By a factory, with an empty call and an empty signature.
+    let words = ["99".to_owned(), "60".to_owned(), "80".to_owned(), "0".to_owned(), "0".to_owned()];
+    let words: Vec<String> = words.iter().map(|it| format!("{it:0>64}")).collect();
+    let undeployed = format!("0x{}{end}", words.concat());
     check(|it| set(it, SIGNATURE, json!(undeployed)), "eip6492_factory_not_allowed");
+    check(|it| set(it, SIGNATURE, json!(format!("0x{}", "11".repeat(5_000)))), bad);
     // Upper case is the same signature, and the same payment.
     let upper = altered(&recorded()[0], |it| {
         set(it, SIGNATURE, json!(format!("0x{}", digits.to_uppercase())));
