@@ -73,11 +73,6 @@ impl Sum {
         self.why = self.why.take().or(fired.why);
     }
 
-    fn rate(&mut self) -> f64 {
-        self.rates.sort_by(f64::total_cmp);
-        self.rates.get(self.rates.len() / 2).copied().unwrap_or(0.0)
-    }
-
     fn percentile(&mut self, percent: usize) -> f64 {
         self.micros.sort_unstable();
         let last = self.micros.len().saturating_sub(1);
@@ -102,9 +97,19 @@ pub async fn run(plan: &Plan, mode: &Mode) -> Result<()> {
         sides.push(Side::start(kind, index, &plan.farebox, rpc, rpc.url()).await?);
     }
     let mut ceiling = Ceiling::new(rpc, sides.len()).await?;
-    let mut rows = Vec::new();
-    for in_flight in IN_FLIGHT {
-        rows.push(at(plan, rpc, &sides, &mut ceiling, in_flight).await?);
+    let row = |in_flight| Row::new(in_flight, sides.len());
+    let mut rows: Vec<Row> = IN_FLIGHT.into_iter().map(row).collect();
+    for row in &mut rows {
+        let (span, count) = WARM_UP;
+        at(rpc, &sides, &mut ceiling, &mut Row::new(row.in_flight, sides.len()), span, count)
+            .await?;
+    }
+    let span = Duration::from_secs(plan.seconds);
+    let count = usize::try_from(plan.seconds * RATE_MAX)?;
+    for _ in 0..plan.rounds {
+        for row in &mut rows {
+            at(rpc, &sides, &mut ceiling, row, span, count).await?;
+        }
     }
     report(rpc, &sides, rows).await?;
     profile::run(plan, rpc, sides.len() + 1, mode).await
@@ -117,61 +122,65 @@ struct Row {
     sums: Vec<Sum>,
 }
 
+impl Row {
+    fn new(in_flight: usize, sides: usize) -> Self {
+        let sums = (0..sides).map(|_| Sum::default()).collect();
+        Self { in_flight, top: Sum::default(), sums }
+    }
+}
+
+/// The ceiling and every side, once.
 async fn at(
-    plan: &Plan,
     rpc: &Rpc,
     sides: &[Side],
     ceiling: &mut Ceiling,
-    in_flight: usize,
-) -> Result<Row> {
-    let span = Duration::from_secs(plan.seconds);
-    let count = usize::try_from(plan.seconds * RATE_MAX)?;
-    let mut sums: Vec<Sum> = sides.iter().map(|_| Sum::default()).collect();
-    let mut top = Sum::default();
-    for round in 0..=plan.rounds {
-        let (span, count) = if round == 0 { WARM_UP } else { (span, count) };
-        let (fired, moved) = ceiling.fire(rpc, in_flight, count, span).await?;
-        if round > 0 {
-            top.add(fired, moved);
-        }
-        for (side, sum) in sides.iter().zip(&mut sums) {
-            let orders = Orders::sign(count, side.pay_to)?;
-            let before = rpc.tokens_of(side.pay_to).await?;
-            let fired = fire::settle(&side.address, orders, in_flight, span).await?;
-            let moved = rpc.tokens_of(side.pay_to).await?.saturating_sub(before);
-            if round > 0 {
-                sum.add(fired, moved / orders::AMOUNT);
-            }
-        }
+    row: &mut Row,
+    span: Duration,
+    count: usize,
+) -> Result<()> {
+    let (fired, moved) = ceiling.fire(rpc, row.in_flight, count, span).await?;
+    row.top.add(fired, moved);
+    for (side, sum) in sides.iter().zip(&mut row.sums) {
+        let orders = Orders::sign(count, side.pay_to)?;
+        let before = rpc.tokens_of(side.pay_to).await?;
+        let fired = fire::settle(&side.address, orders, row.in_flight, span).await?;
+        let moved = rpc.tokens_of(side.pay_to).await?.saturating_sub(before);
+        sum.add(fired, moved / orders::AMOUNT);
     }
-    Ok(Row { in_flight, top, sums })
+    Ok(())
 }
 
-/// Ratios are to the best ceiling of the run: with few in flight nobody keeps the node busy, and with
-/// many anvil itself becomes slower.
-async fn report(rpc: &Rpc, sides: &[Side], mut rows: Vec<Row>) -> Result<()> {
-    let best = rows.iter_mut().map(|it| it.top.rate()).fold(0.0, f64::max);
+/// Ratios are to the best ceiling of the same round, whatever it had in flight: with few nobody keeps the
+/// node busy, and with many anvil itself becomes slower. Of the rounds' ratios the median counts.
+async fn report(rpc: &Rpc, sides: &[Side], rows: Vec<Row>) -> Result<()> {
+    let rounds = rows.iter().map(|it| it.top.rates.len()).min().unwrap_or(0);
+    let best: Vec<f64> = (0..rounds)
+        .map(|round| rows.iter().map(|it| it.top.rates[round]).fold(0.0, f64::max))
+        .collect();
     for Row { in_flight, mut top, sums } in rows {
         ensure!(top.lost == 0, "the ceiling itself lost {} payments", top.lost);
         let alone = rpc.gas(&top.transactions).await? as f64 / top.settled.max(1) as f64;
         println!(
             "settle, {in_flight} in flight: pre-signed ceiling {:.0}/s (p50 {:.1} ms), {alone:.0} gas \
              a payment",
-            top.rate(),
+            median(&top.rates),
             top.percentile(50)
         );
         for (side, mut sum) in sides.iter().zip(sums) {
             let gas = rpc.gas(&sum.transactions).await? as f64 / sum.settled.max(1) as f64;
-            let (rate, name) = (sum.rate(), side.kind.name());
+            let shares: Vec<f64> =
+                sum.rates.iter().zip(&best).map(|(it, best)| it / best).collect();
+            let name = side.kind.name();
             println!(
-                "settle, {in_flight} in flight: {name}: {rate:.0}/s (p50 {:.1} ms, p99 {:.1} ms), {} \
+                "settle, {in_flight} in flight: {name}: {:.0}/s (p50 {:.1} ms, p99 {:.1} ms), {} \
                  settled, {} refused, {} lost, {gas:.0} gas a payment, {:.2} of the best ceiling{}",
+                median(&sum.rates),
                 sum.percentile(50),
                 sum.percentile(99),
                 sum.settled,
                 sum.refused,
                 sum.lost,
-                rate / best,
+                median(&shares),
                 goal(&side.kind, in_flight, gas / alone),
             );
             if let Some(why) = &sum.why {
@@ -183,6 +192,12 @@ async fn report(rpc: &Rpc, sides: &[Side], mut rows: Vec<Row>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn goal(kind: &Kind, in_flight: usize, gas: f64) -> String {

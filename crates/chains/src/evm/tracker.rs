@@ -177,14 +177,17 @@ impl Tracker {
                 self.wake.notified().await;
                 continue;
             }
+            let begun = Instant::now();
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "receipts could not be looked for");
             }
+            // A node that takes long to answer has enough to do.
+            let rest = interval.max(begun.elapsed());
             if self.upkeep_interval() <= last_upkeep.elapsed() {
                 self.keep_up().await;
                 last_upkeep = Instant::now();
             }
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(rest).await;
         }
     }
 
