@@ -2,27 +2,89 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// A server process; killed when dropped.
 pub struct Server {
-    _child: Child,
+    child: Child,
     pub address: String,
 }
 
+impl Server {
+    /// The processor time that it has used, in its own code and in the kernel for it.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let pid = self.child.id().context("the server has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // Fields 14 and 15 of proc_pid_stat(5), counted behind the name, which may hold anything.
+        let behind = stat.rsplit_once(')').context("stat")?.1;
+        let ticks = behind.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        // A tick is 10 ms wherever user space looks (USER_HZ).
+        Ok(Duration::from_millis(ticks * 10))
+    }
+}
+
+/// Which cores a process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// All of them, shared with everything else.
+    All,
+    /// The first, where nothing else of the run is.
+    First,
+    /// All but the first.
+    Others,
+}
+
+impl Cores {
+    /// As `taskset` writes it.
+    fn list(self) -> Result<String> {
+        let last = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+        let last: usize = last.trim().rsplit(['-', ',']).next().context("cores")?.parse()?;
+        ensure!(0 < last, "one core: there is no other for the generator, use --shared");
+        Ok(match self {
+            Self::All => format!("0-{last}"),
+            Self::First => "0".to_owned(),
+            Self::Others => format!("1-{last}"),
+        })
+    }
+
+    fn command(self, program: &Path) -> Result<Command> {
+        if self == Self::All {
+            return Ok(Command::new(program));
+        }
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(self.list()?).arg(program);
+        Ok(command)
+    }
+
+    /// Moves this process there, with all its threads.
+    pub async fn enter(self) -> Result<()> {
+        let pid = std::process::id().to_string();
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-a", "-c", "-p", &self.list()?, &pid]).stdout(Stdio::null());
+        ensure!(taskset.status().await?.success(), "taskset failed");
+        Ok(())
+    }
+}
+
 /// Starts a role of this very binary.
-pub async fn role(arguments: &[&str]) -> Result<Server> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub async fn role(cores: Cores, arguments: &[&str]) -> Result<Server> {
+    let mut command = cores.command(&std::env::current_exe()?)?;
     command.args(arguments);
     start(command, "listening ").await
 }
 
 /// Starts the binary under test; it says where it listens in a line that contains `mark`.
 pub async fn farebox(binary: &Path, arguments: &[&str], mark: &str) -> Result<Server> {
-    let mut command = Command::new(binary);
+    farebox_on(Cores::All, binary, arguments, mark).await
+}
+
+async fn farebox_on(cores: Cores, binary: &Path, arguments: &[&str], mark: &str) -> Result<Server> {
+    let mut command = cores.command(binary)?;
     command.args(arguments);
     start(command, mark).await
 }
@@ -42,7 +104,7 @@ async fn start(mut command: Command, mark: &str) -> Result<Server> {
     };
     // Keep the pipe empty, or the server would block on it.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(Server { _child: child, address })
+    Ok(Server { child, address })
 }
 
 /// A gateway with its dev chain and its directory.
@@ -60,15 +122,12 @@ pub const KEYS: [&str; 2] = [
 /// Who is paid: the third account.
 pub const PAY_TO: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
 
-/// The binary under test as a seller on a dev chain of its own.
-pub async fn seller(binary: &Path, upstream: &str, settle: &str) -> Result<Seller> {
+/// The binary under test as a seller on a dev chain of its own; the gateway is where `cores` says.
+pub async fn seller(cores: Cores, binary: &Path, upstream: &str, settle: &str) -> Result<Seller> {
     let directory = tempfile::tempdir()?;
-    let chain = farebox(
-        binary,
-        &["devnet", "--listen", "127.0.0.1:0", "--block-time", "1"],
-        "http://",
-    )
-    .await?;
+    let chain =
+        farebox(binary, &["devnet", "--listen", "127.0.0.1:0", "--block-time", "1"], "http://")
+            .await?;
     let key = directory.path().join("settler.key");
     std::fs::write(&key, KEYS[0])?;
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
@@ -105,6 +164,6 @@ price = "free"
         ),
     )?;
     let path = config.to_string_lossy().into_owned();
-    let gateway = farebox(binary, &["serve", "--config", &path], "http://").await?;
+    let gateway = farebox_on(cores, binary, &["serve", "--config", &path], "http://").await?;
     Ok(Seller { gateway, chain, _directory: directory })
 }

@@ -38,6 +38,9 @@ enum Role {
         /// The binary under test.
         #[arg(long, default_value = "../target/release/farebox")]
         farebox: std::path::PathBuf,
+        /// `unpaid`, `proxy`: all cores for all processes, instead of one for the server alone.
+        #[arg(long)]
+        shared: bool,
         /// `settle`: lines of the facilitator's `[network]` section that make it batch.
         #[arg(long)]
         batching: Option<String>,
@@ -63,9 +66,11 @@ enum Role {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().role {
-        Role::Run { scenarios, seconds, rounds, farebox, batching, block_time, alone } => {
+        Role::Run { scenarios, seconds, rounds, farebox, shared, batching, block_time, alone } => {
+            let placement =
+                if shared { scenario::Placement::Shared } else { scenario::Placement::Apart };
             let settle = settle::Mode { batching, block_time, alone };
-            let plan = scenario::Plan { seconds, rounds, farebox, settle };
+            let plan = scenario::Plan { seconds, rounds, farebox, placement, settle };
             scenario::run(&plan, &scenarios).await
         }
         Role::Upstream => baseline::upstream().await,

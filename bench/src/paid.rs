@@ -16,7 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::farebox;
+use crate::farebox::{self, Cores};
 use crate::scenario::Plan;
 
 const PER_SECOND: u32 = 100;
@@ -25,8 +25,9 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// Prints the percentiles of both sides and what the payment added.
 pub async fn run(plan: &Plan) -> Result<()> {
-    let upstream = farebox::role(&["upstream"]).await?;
-    let seller = farebox::seller(&plan.farebox, &upstream.address, "background").await?;
+    let upstream = farebox::role(Cores::All, &["upstream"]).await?;
+    let seller =
+        farebox::seller(Cores::All, &plan.farebox, &upstream.address, "background").await?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let http: Http = Client::builder(TokioExecutor::new()).build(connector);
@@ -36,8 +37,7 @@ pub async fn run(plan: &Plan) -> Result<()> {
         let url = format!("http://{}/premium/{index}", seller.gateway.address);
         paid.push((url.clone(), Some(sign(&http, &url).await?)));
     }
-    let direct =
-        (0..count).map(|it| (format!("http://{}/{it}", upstream.address), None)).collect();
+    let direct = (0..count).map(|it| (format!("http://{}/{it}", upstream.address), None)).collect();
     let without = on_the_clock(&http, direct).await?;
     let with = on_the_clock(&http, paid).await?;
     println!(
