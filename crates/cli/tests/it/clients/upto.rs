@@ -5,10 +5,10 @@ use alloy_primitives::Address;
 use farebox_chains::EvmKey;
 use farebox_protocol::Amount;
 use farebox_testkit::clients::{Api, Buyer, Order, Purchase, Report, Sdk};
-use farebox_testkit::evm::EvmKind;
+use farebox_testkit::evm::{EvmChain, EvmKind};
 use serde_json::{Value, json};
 
-use super::shop::{FUNDS, Offers, PAY_TO, Shop};
+use super::shop::{FUNDS, Farebox, Offers, PAY_TO, Shop, foundations};
 use super::{BUYERS, WORDS, assert_stream, chat_of, paid_once, price};
 
 const BOTH: Offers = Offers { metered: r#"["upto", "exact"]"#, premium: r#"["exact-permit2"]"# };
@@ -23,10 +23,14 @@ struct Poor {
 
 impl Poor {
     async fn new(shop: &Shop, number: u8) -> Self {
+        Self::on(&shop.chain, number).await
+    }
+
+    async fn on(chain: &EvmChain, number: u8) -> Self {
         let secret = [number; 32];
         let address = EvmKey::from_bytes(secret).unwrap().address();
         let address = Address::from(*address.as_bytes());
-        shop.chain.give_tokens(address, FUNDS).await.unwrap();
+        chain.give_tokens(address, FUNDS).await.unwrap();
         Self { key: format!("0x{}", hex::encode(secret)), address }
     }
 
@@ -150,7 +154,32 @@ async fn what_other_apis_used_is_paid(kind: EvmKind) {
     }
 }
 
+/// The official server sells over Permit2 through our facilitator.
+async fn the_stock_server_sells_over_permit2(kind: EvmKind) {
+    let (chain, clients) = foundations(kind).await;
+    let facilitator = Farebox::facilitator(&chain).await;
+    let seller = clients.seller(facilitator.url(), &PAY_TO.to_string()).await.unwrap();
+    let log = || format!("{}\n{}", seller.log(), facilitator.log());
+    for (buyer, number) in [Buyer::Fetch, Buyer::Httpx].into_iter().zip(1..) {
+        let payer = Poor::on(&chain, number).await;
+        let mut spent = Amount::ZERO;
+        for (path, cost) in [("/permit2", 1_000), ("/upto", 100), ("/nothing", 0), ("/upto", 100)] {
+            let order = Order::new(&format!("{}{path}", seller.url()), &payer.key);
+            let order = order.reading(chain.url()).upto();
+            let report = clients.buy(buyer, &order).await.unwrap();
+            assert!(report.served, "{path}: {report:#?}\n{}", log());
+            let settled = paid_once(&report.purchases[0]).settled.clone().unwrap();
+            assert_eq!(settled["success"], json!(true), "{path}: {settled}\n{}", log());
+            spent = spent.checked_add(Amount::from_units(cost)).unwrap();
+            let kept = chain.tokens_of(payer.address).await.unwrap();
+            assert_eq!(FUNDS.checked_sub(kept).unwrap(), spent, "{buyer:?} {path}\n{}", log());
+        }
+    }
+    assert_eq!(chain.tokens_of(PAY_TO).await.unwrap(), Amount::from_units(2 * 1_200));
+}
+
 on_each_chain!(
+    the_stock_server_sells_over_permit2,
     what_was_used_is_paid,
     what_other_apis_used_is_paid,
     default_clients_buy_beside_upto,
