@@ -4,10 +4,14 @@
 #[expect(clippy::arithmetic_side_effects, reason = "lengths of short code")]
 mod attacks;
 #[cfg(test)]
+mod contract_payers;
+#[cfg(test)]
 mod faults;
 mod gas;
 #[cfg(test)]
 mod lagging;
+#[cfg(test)]
+mod lying_wallets;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
 mod parallel;
@@ -29,3 +33,5 @@ mod sponsoring;
 mod startup;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wallets;

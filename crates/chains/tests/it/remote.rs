@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::contract_payers::{
+    future_wallet, pay_by_future_wallet, pay_by_wallet, pay_with_nonsense,
+};
 use crate::support::{
     CHAIN, TOKEN, World, altered, at_amount, demand, demand_by_permit2, facilitator,
     network_config, now, pay, pay_by_permit2, payer, use_tls,
@@ -315,6 +318,32 @@ async fn a27_a_payment_is_checked_here_before_anybody_is_believed() {
         assert_eq!(reason, expected);
     }
     liar.end().await;
+}
+
+#[tokio::test]
+async fn a27_with_a_chain_to_ask_nobody_is_believed_what_a_contract_says() {
+    let world = World::start(Mining::Instant, 1).await;
+    let wallet = world.honest_wallet().await;
+    let liar = json!({"isValid": true});
+    let liar = Fake::start(Script::Answer(200, liar.to_string())).await;
+    let client = remote(&[&liar.url], Some(reader(&world, world.devnet.url())));
+    let good = pay_by_wallet(wallet, &demand(1_000), 1);
+    let verification = client.verify(&good, now()).await.unwrap();
+    assert!(matches!(verification, Verification::Valid { .. }), "{verification:?}");
+    for account in [wallet, payer().address().as_bytes().into()] {
+        let forged = pay_with_nonsense(account, &demand(1_000), 2);
+        let verification = client.verify(&forged, now()).await.unwrap();
+        let Verification::Invalid { reason, .. } = verification else { panic!("{verification:?}") };
+        assert_eq!(reason, Reason::InvalidExactEvmSignature);
+    }
+    // Which wallets are deployed is for the facilitator to say, who pays for it.
+    let future = future_wallet(1);
+    world.devnet.set_token_balance(future.address, 1_000);
+    let undeployed = pay_by_future_wallet(&future, &demand(1_000), 3);
+    let verification = client.verify(&undeployed, now()).await.unwrap();
+    assert!(matches!(verification, Verification::Valid { .. }), "{verification:?}");
+    liar.end().await;
+    world.end().await;
 }
 
 #[tokio::test]
