@@ -19,6 +19,10 @@ use crate::proxy::quote::longest_header;
 use crate::proxy::v1;
 use crate::upstream::Origin;
 
+/// When the money moves, in an offer's `extra`; without it, after the work (x402 SDKs from 2.22 on).
+const PAYMENT_FLOW: &str = "paymentFlow";
+/// Settled, then worked for: stock clients pay so where nothing else is offered.
+const UPFRONT: &str = "upfront";
 /// Paths of the gateway's own.
 pub(crate) const HEALTH: &str = "/healthz";
 /// Likewise.
@@ -326,9 +330,12 @@ fn live_offers(route: &Arc<Route>, backing: &Backing) -> Result<Vec<LiveOffer>, 
             return Err(RouteError::TooEarly { route: name(), offer });
         }
         let network = &template.network;
-        let extra = backing.extra(template.scheme, network).ok_or_else(|| {
+        let mut extra = backing.extra(template.scheme, network).ok_or_else(|| {
             RouteError::Unsettled { route: name(), offer, network: network.clone() }
         })?;
+        if route.settle == SettleMode::Before {
+            extra.insert(PAYMENT_FLOW.to_owned(), UPFRONT.into());
+        }
         let price = |source| RouteError::Price { route: name(), source };
         route.price.check(token.decimals).map_err(price)?;
         let asset = Asset::new(template.network.clone(), &token.address)

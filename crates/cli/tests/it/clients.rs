@@ -21,6 +21,7 @@ mod apis;
 mod shop;
 mod upto;
 mod v1;
+mod wallets;
 
 use std::time::Duration;
 
@@ -103,15 +104,20 @@ async fn stock_clients_buy_json(kind: EvmKind) {
         charged.push(price(paid));
     }
     for buyer in [Buyer::Fetch, Buyer::Httpx] {
-        let purchase = buy(&shop, buyer, &shop.order("/premium/a/b?c=d")).await;
-        let paid = paid_once(&purchase);
-        assert_eq!(price(paid), Amount::from_units(10_000));
-        assert_receipt(paid.settled.as_ref().unwrap());
-        charged.push(price(paid));
+        for (path, flow) in
+            [("/premium/a/b?c=d", Value::Null), ("/premium/first/a", json!("upfront"))]
+        {
+            let purchase = buy(&shop, buyer, &shop.order(path)).await;
+            let paid = paid_once(&purchase);
+            assert_eq!(price(paid), Amount::from_units(10_000));
+            assert_eq!(paid.signed.as_ref().unwrap()["accepted"]["extra"]["paymentFlow"], flow);
+            assert_receipt(paid.settled.as_ref().unwrap());
+            charged.push(price(paid));
+        }
     }
     shop.assert_earned(sum(charged)).await;
     let asked = shop.asked().await;
-    assert_eq!(asked.len(), 6, "one upstream call a payment, none before it: {asked:#?}");
+    assert_eq!(asked.len(), 8, "one upstream call a payment, none before it: {asked:#?}");
     for call in &asked {
         assert_eq!(call["headers"]["authorization"], json!("Bearer the-upstream-key"));
         assert_eq!(call["headers"].get("payment-signature"), None);

@@ -90,6 +90,8 @@ async fn a_background_answer_leaves_before_its_settlement() {
 async fn a_prepaid_answer_comes_after_the_money() {
     let setup = Setup { settle: SettleMode::Before, ..Setup::default() };
     let app = TestApp::start(setup, |_| Script::json("{\"a\":1}")).await;
+    let offer = app.ask("GET", "/premium/a", "").await.required().accepts.remove(0);
+    assert_eq!(offer.extra["paymentFlow"], "upfront");
     let answer = app.buy("GET", "/premium/a", "", 1).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "{\"a\":1}"), "{answer:?}");
     assert!(answer.settlement().unwrap().success);

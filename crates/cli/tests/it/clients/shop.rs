@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alloy_primitives::{Address, address};
+use farebox_devnet::WALLET_FACTORY_ADDRESS;
 use farebox_protocol::Amount;
 use farebox_testkit::anvil::Blocks;
 use farebox_testkit::clients::{Clients, Order, Server};
@@ -104,6 +105,12 @@ impl Shop {
             price = {{ input_per_1m = "10.00", output_per_1m = "100.00" }}
             offer = {metered}
             [[route]]
+            match = "GET /premium/first/*"
+            upstream = "llm"
+            price = {{ per_request = "0.01" }}
+            settle = "before"
+            offer = ["exact"]
+            [[route]]
             match = "GET /premium/*"
             upstream = "llm"
             price = {{ per_request = "0.01" }}
@@ -201,6 +208,7 @@ fn network(chain: &EvmChain) -> String {
         rpc = ["{}"]
         asset = "usdc"
         pay_to = "{PAY_TO}"
+        smart_wallet_factories = ["{WALLET_FACTORY_ADDRESS}"]
         [facilitator]
         signers = [{{ file = "settler.key" }}]
         "#,
