@@ -6,6 +6,7 @@ import { decodePaymentRequiredHeader } from "@x402/core/http";
 import { registerExactEvmScheme } from "@x402/evm/exact/client";
 import { UptoEvmScheme } from "@x402/evm/upto/client";
 import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
+import { serializeErc6492Signature } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
 /** Parses `--name value` flags. Unknown flags are refused; flags without a default are required. */
@@ -25,7 +26,24 @@ export const BUYING = {
   times: { type: "string", default: "1" },
   rpc: { type: "string" },
   upto: { type: "boolean", default: false },
+  wallet: { type: "string" },
+  factory: { type: "string" },
+  "factory-call": { type: "string" },
 };
+
+/**
+ * Who signs: the key's own account, or the contract `wallet` that signs with the key (ERC-1271). One that
+ * is not there yet says with each signature how it is made (ERC-6492).
+ */
+function signerOf({ key, wallet, factory, "factory-call": data }) {
+  const account = privateKeyToAccount(key);
+  if (wallet === undefined) return account;
+  const signTypedData = async (message) => {
+    const signature = await account.signTypedData(message);
+    return factory === undefined ? signature : serializeErc6492Signature({ address: factory, data, signature });
+  };
+  return { address: wallet, signTypedData };
+}
 
 /** What the first of the named headers says, decoded; its text where it cannot be decoded. */
 function noted(headers, ...names) {
@@ -72,10 +90,10 @@ export function recordingFetch() {
  * With `rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `upto` it
  * knows that scheme as well.
  */
-export function payingFetch({ key, rpc, upto }) {
+export function payingFetch({ rpc, upto, ...wallet }) {
   const { recording, attempts } = recordingFetch();
   const client = new x402Client();
-  const signer = privateKeyToAccount(key);
+  const signer = signerOf(wallet);
   const schemeOptions = rpc === undefined ? undefined : { rpcUrl: rpc };
   registerExactEvmScheme(client, { signer, schemeOptions });
   if (upto) client.register("eip155:*", new UptoEvmScheme(signer, schemeOptions));

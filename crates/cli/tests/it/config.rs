@@ -111,6 +111,10 @@ fn networks() {
     check(account, &zero, "10:10", &["expected an account's address, not zero"]);
     let small = "exposure_limit = \"0.009\"\nasset =";
     check("asset =", small, "31:9", &["nobody may ever owe this much", "eip155:84532"]);
+    let list = "smart_wallet_factories = \"0x1\"\nasset =";
+    check("asset =", list, "9:26", &["expected a list of the factories' addresses"]);
+    let entry = "smart_wallet_factories = [\"0x1\"]\nasset =";
+    check("asset =", entry, "9:27", &["expected an address"]);
     check("asset =", "exposure_limit = \"0\"\nasset =", "9:18", &["expected an amount above zero"]);
 }
 

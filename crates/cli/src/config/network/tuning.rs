@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farebox_chains::{NetworkConfig, PermitSponsoring};
+use farebox_chains::{EvmAddress, NetworkConfig, PermitSponsoring};
 
 use super::super::problem::{Problem, Problems};
 use super::super::section::{Section, Value};
@@ -17,6 +17,7 @@ pub(super) struct Tuning {
     signer_reserve_wei: Option<u128>,
     permits: Option<PermitSponsoring>,
     approval_grant_max_wei: Option<u128>,
+    smart_wallet_factories: Option<Vec<EvmAddress>>,
 }
 
 impl Tuning {
@@ -34,6 +35,7 @@ impl Tuning {
                 problems,
                 values::gwei,
             ),
+            smart_wallet_factories: factories(section, problems),
         }
     }
 
@@ -48,6 +50,9 @@ impl Tuning {
         sponsoring.permits = self.permits.unwrap_or(sponsoring.permits);
         sponsoring.approval_grant_max_wei =
             self.approval_grant_max_wei.or(sponsoring.approval_grant_max_wei);
+        if let Some(factories) = self.smart_wallet_factories {
+            chain.smart_wallet_factories = factories;
+        }
     }
 }
 
@@ -56,6 +61,16 @@ fn confirmations(value: &Value<'_>) -> Result<u32, Problem> {
     let count = value.count(EXPECTED)?;
     let count = u32::try_from(count).ok().filter(|it| *it <= 1000);
     count.ok_or_else(|| value.wrong(EXPECTED))
+}
+
+/// Every entry is looked at before the first bad one ends it.
+fn factories(section: &mut Section<'_>, problems: &mut Problems) -> Option<Vec<EvmAddress>> {
+    const EXPECTED: &str = "a list of the factories' addresses, such as [\"0x…\"]";
+    let value = section.get("smart_wallet_factories")?;
+    let entries = problems.keep(value.list(EXPECTED))?;
+    let factories: Vec<Option<EvmAddress>> =
+        entries.iter().map(|it| problems.keep(values::evm_address(it))).collect();
+    factories.into_iter().collect()
 }
 
 fn permits(value: &Value<'_>) -> Result<PermitSponsoring, Problem> {
