@@ -288,7 +288,8 @@ impl Chain {
         self.wallets.turn(payment.authorization.payer).lock_owned().await
     }
 
-    /// Deploys a payer's wallet, and waits until the nodes have it.
+    /// Deploys a payer's wallet, and waits until the nodes have it: whoever asks again meanwhile finds
+    /// this one under way.
     pub(super) async fn deploy(
         &self,
         payment: &EvmPayment,
@@ -303,7 +304,8 @@ impl Chain {
         let gas: u64 = match self.rpc().call(estimate.method, estimate.params).await {
             Ok(gas) => quantity(&gas)?,
             Err(RpcError::Node { error, .. }) if is_revert(&error) => {
-                return Err(NoDeployment::Refused(not_deployed(payment, &error.shown())));
+                let found = format!("found that its factory reverts: {}", error.shown());
+                return self.deployed_by_others(payment, &found).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -320,17 +322,18 @@ impl Chain {
         let (wallet, factory) = (EvmAddress::from(payer), EvmAddress::from(deployment.factory));
         tracing::info!(%wallet, %factory, gas, count, "deploying a payer's wallet");
         let departed = self.depart(signer, draft, fees, &|_| {}).await?;
-        let transaction = departed.transaction;
-        let fate = tokio::time::timeout(self.config().settle_wait, departed.fate).await;
-        match fate {
-            Ok(Ok(Fate::Mined(receipt))) if receipt.succeeded() => {}
-            Ok(Ok(Fate::Mined(_))) => {
-                self.wallets.strike(payer);
-                let found = format!("found that {transaction} failed");
-                return Err(NoDeployment::Refused(not_deployed(payment, &found)));
+        match departed.fate.await {
+            Ok(Fate::Mined(receipt)) if receipt.succeeded() => {}
+            Ok(Fate::Mined(receipt)) => {
+                let found = format!("found that {} failed", receipt.transaction_hash);
+                let others = self.deployed_by_others(payment, &found).await;
+                if matches!(others, Err(NoDeployment::Refused(_))) {
+                    self.wallets.strike(payer);
+                }
+                return others;
             }
-            Ok(Ok(Fate::Superseded) | Err(_)) | Err(_) => {
-                return Err(NotSent::Deployment("it was not mined in time").into());
+            Ok(Fate::Superseded) | Err(_) => {
+                return Err(NotSent::Deployment("its transaction was superseded").into());
             }
         }
         // A node may be behind the one that gave the receipt.
@@ -344,6 +347,18 @@ impl Chain {
             return Err(NotSent::Deployment("its factory made nothing").into());
         }
         Ok(())
+    }
+
+    /// Whether somebody else was faster: factories may refuse to make a wallet twice.
+    async fn deployed_by_others(
+        &self,
+        payment: &EvmPayment,
+        found: &str,
+    ) -> Result<(), NoDeployment> {
+        if self.is_there(payment.authorization.payer).await? {
+            return Ok(());
+        }
+        Err(NoDeployment::Refused(not_deployed(payment, found)))
     }
 
     /// Tries the very transaction that would be sent, with its gas and its price: a wallet may tell a

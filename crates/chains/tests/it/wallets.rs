@@ -1,5 +1,7 @@
 //! Payers that are contracts, by ERC-1271 and ERC-6492: honest ones.
 
+use std::time::Duration;
+
 use farebox_chains::{
     EvmAddress, Facilitator, NetworkConfig, SettleError, Settlement, Verification,
 };
@@ -13,7 +15,8 @@ use crate::contract_payers::{
     pay_with_nonsense, wrap,
 };
 use crate::support::{
-    PAY_TO, World, altered, at_amount, demand, demand_by_permit2, facilitator, key, now, pay, payer,
+    PAY_TO, TOKEN, World, altered, at_amount, demand, demand_by_permit2, facilitator, key, now,
+    pay, payer, until,
 };
 
 /// The demands of every method.
@@ -198,6 +201,78 @@ async fn a_wallet_is_deployed_once_with_its_first_payments() {
         world.facilitator.settle(&pay, now()).await.unwrap_or_else(|it| panic!("{number}: {it}"));
     }
     assert_eq!(world.transactions_of(&facilitator()).await, 19);
+    world.end().await;
+}
+
+/// Polls until so many transactions of ours wait or are mined.
+async fn until_sent(world: &World, count: u64) {
+    until("our transaction waits", || async {
+        let pending = json!([facilitator(), "pending"]);
+        world.rpc("eth_getTransactionCount", pending).await == format!("{count:#x}")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deployment_that_takes_its_time_is_waited_for_and_not_repeated() {
+    let change = |config| NetworkConfig {
+        smart_wallet_factories: vec![our_factory()],
+        settle_wait: Duration::from_millis(300),
+        ..config
+    };
+    let signer = vec![key(DEV_ACCOUNTS[0].private_key.0)];
+    let world = World::with(Mining::Manual, signer, change).await;
+    world.devnet.mine();
+    let wallet = future_wallet(1);
+    world.devnet.set_token_balance(wallet.address, FUNDS);
+    let request = pay_by_future_wallet(&wallet, &demand(1_000), 1);
+    for _ in 0..3 {
+        let result = world.facilitator.settle(&request, now()).await;
+        let Err(SettleError::Unknown { transaction: None }) = result else { panic!("{result:?}") };
+        until_sent(&world, 1).await;
+    }
+    // Somebody else is faster: it is the wallet that counts.
+    let call = wallet.factory_calldata.to_string();
+    world.send(6, &wallet.factory.to_string(), &call).await;
+    world.devnet.mine();
+    until_sent(&world, 2).await;
+    world.devnet.mine();
+    until("the payment is settled", || async {
+        world.facilitator.settle(&request, now()).await.is_ok()
+    })
+    .await;
+    assert_eq!(world.transactions_of(&facilitator()).await, 2);
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a07_a_wallets_payment_that_somebody_else_landed_counts_once() {
+    let world = World::start(Mining::Instant, 1).await;
+    let wallet = world.honest_wallet().await;
+    let request = pay_by_wallet(wallet, &demand(1_000), 1);
+    let payload = &request.payment_payload.value().payload;
+    let text = |key: &str| payload["authorization"][key].as_str().unwrap();
+    let hexadecimal = |key: &str| text(key).trim_start_matches("0x").to_lowercase();
+    let number = |key: &str| format!("{:x}", text(key).parse::<u128>().unwrap());
+    let words = [
+        hexadecimal("from"),
+        hexadecimal("to"),
+        number("value"),
+        number("validAfter"),
+        number("validBefore"),
+        hexadecimal("nonce"),
+        format!("{:x}", 7 * 32),
+        format!("{:x}", 65),
+    ];
+    let words: Vec<String> = words.iter().map(|it| format!("{it:0>64}")).collect();
+    let signature = payload["signature"].as_str().unwrap().trim_start_matches("0x");
+    let call = format!("0xcf092995{}{signature:0<192}", words.concat());
+    let theirs = world.send(5, TOKEN, &call).await;
+    let settlement = world.facilitator.settle(&request, now()).await.unwrap();
+    assert_eq!(settlement.transaction, theirs);
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
+    assert_eq!(world.transactions_of(&facilitator()).await, 0);
     world.end().await;
 }
 
