@@ -9,6 +9,7 @@ mod anthropic_messages;
 mod edit;
 mod fields;
 mod json;
+mod known;
 mod members;
 mod openai_chat;
 mod openai_completions;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use crate::format::Format;
 
 /// What a route allows a request to use. The quote is made with it, the upstream is held to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ceiling {
     /// The most completion tokens of one choice, reasoning included; also what a request gets that
     /// asks for no limit.
@@ -34,12 +35,21 @@ pub struct Ceiling {
     pub max_choices: u64,
     /// The field that the upstream obeys.
     pub output_limit: OutputLimit,
+    /// Fields of a request, by their exact names, that go to the upstream although nobody here knows
+    /// them: whoever lists one vouches that it undoes no limit there. Those that are known to undo
+    /// one are refused all the same.
+    pub pass_fields: Vec<String>,
 }
 
 impl Default for Ceiling {
-    /// 4096 tokens, 8 choices, `max_tokens`.
+    /// 4096 tokens, 8 choices, `max_tokens`, no fields beside the known ones.
     fn default() -> Self {
-        Self { max_output_tokens: 4096, max_choices: 8, output_limit: OutputLimit::MaxTokens }
+        Self {
+            max_output_tokens: 4096,
+            max_choices: 8,
+            output_limit: OutputLimit::MaxTokens,
+            pass_fields: Vec::new(),
+        }
     }
 }
 
@@ -191,7 +201,7 @@ impl RequestFacts {
         match format {
             Format::OpenAiChat => openai_chat::read(body, ceiling),
             Format::OpenAiCompletions => openai_completions::read(body, ceiling),
-            Format::OpenAiEmbeddings => openai_embeddings::read(body),
+            Format::OpenAiEmbeddings => openai_embeddings::read(body, ceiling),
             Format::OpenAiResponses => openai_responses::read(body, ceiling),
             Format::AnthropicMessages => anthropic_messages::read(body, ceiling),
             Format::Opaque => Ok(Self::default()),

@@ -10,7 +10,7 @@ mod prompt;
 use bytes::Bytes;
 
 use super::edit::{set, written};
-use super::fields::{self, Unpriced};
+use super::fields::{self, Allowed, Unpriced};
 use super::json::{kind, member, string};
 use super::members::Members;
 use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, UsageEvent, strict};
@@ -50,6 +50,9 @@ const UNPRICED: &[Unpriced] = &[
     ("thread", "all of the conversation in `messages`"),
 ];
 
+/// What a body may have.
+const ALLOWED: Allowed<'_> = Allowed { known: &[KNOWN], unpriced: &[UNPRICED] };
+
 /// The field that the upstream obeys.
 const LIMIT: &str = "max_tokens";
 
@@ -57,7 +60,7 @@ const LIMIT: &str = "max_tokens";
 pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = fields::members(body)?;
-    fields::refuse_unknown(&members, KNOWN, UNPRICED)?;
+    ALLOWED.check(&members, ceiling)?;
     service_tier(&members)?;
     let Some(asked) = fields::count(&members, LIMIT, 1)? else {
         let at = Pointer::default().name(LIMIT);

@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::json::{for_each_item, for_each_member, kind, string};
 use super::members::Members;
-use super::{AnswerKind, BadBody, Pointer, UsageEvent};
+use super::{AnswerKind, BadBody, Ceiling, Pointer, UsageEvent};
 
-/// Fields that make a server spend what no limit of ours bounds, that override the limits that are
-/// set, or that have the work done by another than was priced, each with what to use instead.
-/// `null` and `false` are let through.
+/// Fields of which it is known that they make a server spend what no limit of ours bounds, override
+/// the limits that are set, or have the work done by another than was priced, each with what to use
+/// instead. No route can pass them on; `null` and `false` are let through.
 pub(super) const UNPRICED: &[Unpriced] = &[
     ("n_predict", IN_MAX_TOKENS),
     ("num_predict", IN_MAX_TOKENS),
@@ -44,12 +44,19 @@ pub(super) const UNPRICED: &[Unpriced] = &[
     ("web_search", "no web search"),
     ("data_sources", "no data sources"),
     ("speed", "the usual speed"),
+    ("extra_body", IN_THE_BODY),
+    ("extra_headers", IN_THE_BODY),
+    ("extra_query", IN_THE_BODY),
+    ("prompt_logprobs", "no log probabilities of the prompt"),
 ];
 
 /// What is expected where something else than text is found.
 pub(super) const TEXT_ALONE: &str = "text alone";
+/// `LiteLLM` lays these over what it sends, limits and all.
+const IN_THE_BODY: &str = "each field in the body itself";
 const IN_MAX_TOKENS: &str = "the limit in `max_tokens`";
 const ONE_MODEL: &str = "one model in `model`";
+const KNOWN_FIELD: &str = "a field that is known here, or that the route names in `pass_fields`";
 
 /// Service tiers that never cost more than what a request gets that names none.
 const SERVICE_TIERS: &[&str] = &["default", "flex"];
@@ -182,10 +189,7 @@ pub(super) fn refuse_forced_tokens(members: &Members<'_>, limit: u64) -> Result<
 }
 
 /// Refuses every field of a list of [`Unpriced`] ones, in any spelling.
-pub(super) fn refuse_unpriced(
-    members: &Members<'_>,
-    unpriced: &[&[Unpriced]],
-) -> Result<(), BadBody> {
+fn refuse_unpriced(members: &Members<'_>, unpriced: &[&[Unpriced]]) -> Result<(), BadBody> {
     for (name, text) in members.iter() {
         let folded = fold(name);
         let known = unpriced.iter().copied().flatten().find(|(it, _)| *it == folded);
@@ -198,21 +202,32 @@ pub(super) fn refuse_unpriced(
     Ok(())
 }
 
-/// Refuses every field that is not `known`; for formats with one vendor, whose servers refuse it as
-/// well. Of those in `unpriced` it says what to use instead, and lets `null` and `false` through.
-pub(super) fn refuse_unknown(
-    members: &Members<'_>,
-    known: &[&str],
-    unpriced: &[Unpriced],
-) -> Result<(), BadBody> {
-    refuse_all_misspelt(members, known)?;
-    refuse_unpriced(members, &[unpriced])?;
-    for (name, text) in members.iter() {
-        if !known.contains(&name) && !matches!(text, "null" | "false") {
-            return Err(Pointer::default().name(name).unpriced("a field that is known here"));
+/// The fields that a format may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed<'a> {
+    /// Those that are read, and those that do no harm.
+    pub(super) known: &'a [&'a [&'a str]],
+    /// Those that are refused whatever the route says, with what to use instead.
+    pub(super) unpriced: &'a [&'a [Unpriced]],
+}
+
+impl Allowed<'_> {
+    /// Refuses every other field that the route does not pass on; `null` and `false` are let
+    /// through.
+    pub(super) fn check(&self, members: &Members<'_>, ceiling: &Ceiling) -> Result<(), BadBody> {
+        for known in self.known {
+            refuse_all_misspelt(members, known)?;
         }
+        refuse_unpriced(members, self.unpriced)?;
+        for (name, text) in members.iter() {
+            let known = self.known.iter().any(|it| it.contains(&name));
+            let passed = || ceiling.pass_fields.iter().any(|it| it == name);
+            if !known && !matches!(text, "null" | "false") && !passed() {
+                return Err(Pointer::default().name(name).unpriced(KNOWN_FIELD));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Refuses `modalities` beside text.
@@ -229,7 +244,7 @@ pub(super) fn refuse_modalities(members: &Members<'_>) -> Result<(), BadBody> {
 }
 
 /// Refuses a body with a name that a reader which ignores case would take for a governed one.
-pub(super) fn refuse_all_misspelt(members: &Members<'_>, governed: &[&str]) -> Result<(), BadBody> {
+fn refuse_all_misspelt(members: &Members<'_>, governed: &[&str]) -> Result<(), BadBody> {
     let at = Pointer::default();
     members.iter().try_for_each(|(name, _)| refuse_misspelt(name, governed, &at))
 }

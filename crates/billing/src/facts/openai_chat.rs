@@ -5,12 +5,15 @@ mod prompt;
 use bytes::Bytes;
 
 use super::edit::{Edit, ask_for_usage, take_out_auto_tier, written};
-use super::fields::{self, UNPRICED, Unpriced};
+use super::fields::{self, Allowed, UNPRICED, Unpriced};
+use super::json::{for_each_member, kind};
+use super::known::{CALLER, SAMPLING};
 use super::members::Members;
-use super::{BadBody, Ceiling, OutputLimit, RequestFacts, UsageBounds, strict};
+use super::{BadBody, Ceiling, OutputLimit, Pointer, RequestFacts, UsageBounds, strict};
 
-/// Fields that are read here.
-const GOVERNED: &[&str] = &[
+/// Fields that may occur besides [`SAMPLING`] and [`CALLER`]: those that are read here, and those that
+/// do no harm.
+const KNOWN: &[&str] = &[
     "model",
     "messages",
     "stream",
@@ -23,17 +26,35 @@ const GOVERNED: &[&str] = &[
     "modalities",
     "service_tier",
     "min_tokens",
+    "add_generation_prompt",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "enable_thinking",
+    "function_call",
+    "include_reasoning",
+    "logprobs",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "reasoning_format",
+    "store",
+    "tool_choice",
+    "top_logprobs",
+    "verbosity",
 ];
 
 /// What has no price beside [`UNPRICED`].
 const UNPRICED_IN_CHAT: &[Unpriced] = &[("best_of", "the number of choices in `n`")];
 
+/// What a body may have.
+const ALLOWED: Allowed<'_> =
+    Allowed { known: &[KNOWN, SAMPLING, CALLER], unpriced: &[UNPRICED, UNPRICED_IN_CHAT] };
+
 /// Reads the facts.
 pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = fields::members(body)?;
-    fields::refuse_all_misspelt(&members, GOVERNED)?;
-    fields::refuse_unpriced(&members, &[UNPRICED, UNPRICED_IN_CHAT])?;
+    ALLOWED.check(&members, ceiling)?;
+    refuse_templates(&members)?;
     fields::refuse_modalities(&members)?;
     fields::service_tier(&members)?;
     let choices = fields::choices(&members, "n", ceiling.max_choices)?;
@@ -82,6 +103,21 @@ fn set_limit(members: &mut Members<'_>, limit: u64, field: OutputLimit) -> Edit 
     }
     members.set(field.as_str(), limit);
     Edit::Made
+}
+
+/// Arguments of the server's own template. Some servers take a whole template among them, with loops
+/// that no length bounds: only flags, numbers and levels of reasoning are let through.
+fn refuse_templates(members: &Members<'_>) -> Result<(), BadBody> {
+    let Some(arguments) = members.get("chat_template_kwargs") else { return Ok(()) };
+    let at = Pointer::default().name("chat_template_kwargs");
+    if !arguments.starts_with('{') {
+        return Err(at.unexpected("an object", kind(arguments)));
+    }
+    for_each_member(arguments, |name, value| match kind(value) {
+        "null" | "a boolean" | "a number" => Ok(()),
+        "a string" if name == "reasoning_effort" => Ok(()),
+        _ => Err(at.name(name).unpriced("true, false or a number")),
+    })
 }
 
 /// The most tokens of one choice.

@@ -6,14 +6,16 @@
 use bytes::Bytes;
 
 use super::edit::{ask_for_usage, set, take_out_auto_tier, written};
-use super::fields::{self, UNPRICED, Unpriced};
+use super::fields::{self, Allowed, UNPRICED, Unpriced};
+use super::known::{CALLER, SAMPLING};
 use super::members::Members;
 use super::prompt::{MESSAGE_TOKENS, Prompt, REQUEST_TOKENS};
 use super::tokens;
 use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, strict};
 
-/// Fields that are read here.
-const GOVERNED: &[&str] = &[
+/// Fields that may occur besides [`SAMPLING`] and [`CALLER`]: those that are read here, and those that
+/// do no harm.
+const KNOWN: &[&str] = &[
     "model",
     "prompt",
     "stream",
@@ -24,6 +26,8 @@ const GOVERNED: &[&str] = &[
     "echo",
     "service_tier",
     "min_tokens",
+    "logprobs",
+    "suffix",
 ];
 
 /// What has no price beside [`UNPRICED`].
@@ -33,6 +37,10 @@ const UNPRICED_IN_COMPLETIONS: &[Unpriced] = &[
     ("input", "the prompt in `prompt`"),
 ];
 
+/// What a body may have.
+const ALLOWED: Allowed<'_> =
+    Allowed { known: &[KNOWN, SAMPLING, CALLER], unpriced: &[UNPRICED, UNPRICED_IN_COMPLETIONS] };
+
 /// What a request gets that names no limit. Servers other than OpenAI's may think of another
 /// number, so it is written down for them.
 const DEFAULT_MAX_TOKENS: u64 = 16;
@@ -41,8 +49,7 @@ const DEFAULT_MAX_TOKENS: u64 = 16;
 pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = fields::members(body)?;
-    fields::refuse_all_misspelt(&members, GOVERNED)?;
-    fields::refuse_unpriced(&members, &[UNPRICED, UNPRICED_IN_COMPLETIONS])?;
+    ALLOWED.check(&members, ceiling)?;
     fields::service_tier(&members)?;
     // 0 is a request for the prompt's own probabilities.
     let asked = fields::count(&members, "max_tokens", 0)?.unwrap_or(DEFAULT_MAX_TOKENS);

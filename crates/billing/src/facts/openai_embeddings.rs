@@ -3,14 +3,29 @@
 use bytes::Bytes;
 
 use super::edit::{take_out_auto_tier, written};
-use super::fields::{self, UNPRICED, Unpriced};
+use super::fields::{self, Allowed, UNPRICED, Unpriced};
+use super::known::CALLER;
 use super::members::Members;
 use super::prompt::{MESSAGE_TOKENS, Prompt, REQUEST_TOKENS};
 use super::tokens;
-use super::{AnswerKind, BadBody, Pointer, RequestFacts, UsageBounds, UsageEvent, strict};
+use super::{AnswerKind, BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, UsageEvent, strict};
 
-/// Fields that are read here.
-const GOVERNED: &[&str] = &["model", "input", "service_tier"];
+/// Fields that may occur besides [`CALLER`]: those that are read here, and those that do no harm.
+const KNOWN: &[&str] = &[
+    "model",
+    "input",
+    "service_tier",
+    "dimensions",
+    "encoding_format",
+    "input_type",
+    "output_dimension",
+    "output_dtype",
+    "stream",
+    "task",
+    "truncate",
+    "truncate_prompt_tokens",
+    "truncation",
+];
 
 /// What has no price beside [`UNPRICED`].
 const UNPRICED_IN_EMBEDDINGS: &[Unpriced] = &[
@@ -20,12 +35,15 @@ const UNPRICED_IN_EMBEDDINGS: &[Unpriced] = &[
     ("content", "the text in `input`"),
 ];
 
+/// What a body may have.
+const ALLOWED: Allowed<'_> =
+    Allowed { known: &[KNOWN, CALLER], unpriced: &[UNPRICED, UNPRICED_IN_EMBEDDINGS] };
+
 /// Reads the facts.
-pub(super) fn read(body: &[u8]) -> Result<RequestFacts, BadBody> {
+pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = fields::members(body)?;
-    fields::refuse_all_misspelt(&members, GOVERNED)?;
-    fields::refuse_unpriced(&members, &[UNPRICED, UNPRICED_IN_EMBEDDINGS])?;
+    ALLOWED.check(&members, ceiling)?;
     fields::service_tier(&members)?;
     let (prompt, inputs) = input(&members)?;
     let bounds = UsageBounds {

@@ -9,7 +9,7 @@ mod prompt;
 use bytes::Bytes;
 
 use super::edit::{set, take_out_auto_tier, written};
-use super::fields::{self, Unpriced};
+use super::fields::{self, Allowed, Unpriced};
 use super::json::{for_each_member, kind, string};
 use super::members::Members;
 use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, UsageEvent, strict};
@@ -63,6 +63,9 @@ const UNPRICED: &[Unpriced] = &[
     ("store", "no storing: later requests cannot refer to it here"),
 ];
 
+/// What a body may have.
+const ALLOWED: Allowed<'_> = Allowed { known: &[KNOWN], unpriced: &[UNPRICED] };
+
 /// The field that the upstream obeys.
 const LIMIT: &str = "max_output_tokens";
 
@@ -70,7 +73,7 @@ const LIMIT: &str = "max_output_tokens";
 pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBody> {
     strict::check(body)?;
     let members = fields::members(body)?;
-    fields::refuse_unknown(&members, KNOWN, UNPRICED)?;
+    ALLOWED.check(&members, ceiling)?;
     fields::service_tier(&members)?;
     refuse_reasoning_modes(&members)?;
     // Reasoning is within it.

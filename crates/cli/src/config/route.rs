@@ -212,15 +212,25 @@ fn read_ceiling(
         bounds(value, WITH_TWO_LIMITS)?;
         read_output_limit(value)
     });
+    let pass_fields = section.optional("pass_fields", problems, |value| {
+        bounds(value, &Format::ALL)?;
+        read_pass_fields(value)
+    });
     Ceiling {
         max_output_tokens: max_output_tokens.unwrap_or(standard.max_output_tokens),
         max_choices: max_choices.unwrap_or(standard.max_choices),
         output_limit: output_limit.unwrap_or(standard.output_limit),
+        pass_fields: pass_fields.unwrap_or(standard.pass_fields),
     }
 }
 
 fn no_effect(value: &Value<'_>) -> Problem {
     Problem::error(value.key_span(), format!("`{}` has no effect here", value.key()))
+}
+
+fn read_pass_fields(value: &Value<'_>) -> Result<Vec<String>, Problem> {
+    const EXPECTED: &str = "a list of names such as [\"vendor_option\"]";
+    value.list(EXPECTED)?.iter().map(values::word).collect()
 }
 
 fn read_output_limit(value: &Value<'_>) -> Result<OutputLimit, Problem> {

@@ -184,6 +184,14 @@ fn formats() {
     for key in ["max_output_tokens = 5", "max_choices = 2", "output_limit = \"max_tokens\""] {
         check("\"openai-chat\"", &bound(key), "24:1", &["no effect", "`openai-embeddings` has"]);
     }
+    let embeddings = GOOD.replacen("POST /v1/chat/completions", "POST /v1/embeddings", 1);
+    let passing = bound("pass_fields = [\"vendor_option\"]");
+    let ran = check_file(&embeddings.replacen("\"openai-chat\"", &passing, 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let wrong = "\"openai-chat\"\npass_fields = [\"\"]";
+    check("\"openai-chat\"", wrong, "24:16", &["a string that is not empty"]);
+    let opaque = "\"opaque\"\npass_fields = [\"a\"]";
+    check("\"openai-chat\"", opaque, "24:1", &["`pass_fields` has no effect here"]);
     let messages = "\"anthropic-messages\"\nmax_choices = 2";
     check("\"openai-chat\"", messages, "24:1", &["`max_choices` has no effect here"]);
 }
