@@ -5,6 +5,7 @@
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
 import { registerExactEvmScheme } from "@x402/evm/exact/facilitator";
+import { UptoEvmScheme } from "@x402/evm/upto/facilitator";
 import express from "express";
 import { createWalletClient, defineChain, http, nonceManager, publicActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
@@ -39,6 +40,7 @@ const signer = toFacilitatorEvmSigner({
   waitForTransactionReceipt: (args) => wallet.waitForTransactionReceipt(args),
 });
 const facilitator = registerExactEvmScheme(new x402Facilitator(), { signer, networks: network });
+facilitator.register(network, new UptoEvmScheme(signer));
 
 const app = express();
 app.use(express.json());
