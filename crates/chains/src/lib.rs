@@ -34,7 +34,7 @@ pub use crate::networks::{
 };
 pub use crate::remote::{RemoteConfig, RemoteFacilitator};
 pub use crate::scheme::{BadPayload, Charging, Identified, Scheme, TransferMethod};
-pub use crate::schemes::{SCHEMES, find_scheme, find_scheme_on_wire, scheme_of};
+pub use crate::schemes::{SCHEMES, find_scheme, find_scheme_on_wire, says_used, scheme_of};
 pub use crate::v1::{
     BadV1, network_from_v1, payment_from_v1, request_from_v1, requirements_from_v1,
     requirements_to_v1, settlement_from_v1, settlement_to_v1, stock_v1_name,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use farebox_protocol::wire::{Object, PaymentPayload, PaymentRequirements};
-use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 
 /// A way to pay. One file and one row of the table each.
 pub trait Scheme: Send + Sync + fmt::Debug {
@@ -34,6 +34,9 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     /// What its offers carry in `extra` besides the token's `name` and `version`. `facilitator` is
     /// the address that will settle, where it is known; `upto` cannot be offered without one.
     fn extra(&self, facilitator: Option<&str>) -> Object;
+
+    /// The code of its refusals of an authorisation that was used or cancelled.
+    fn used(&self) -> &'static Reason;
 }
 
 impl PartialEq for dyn Scheme {

@@ -1,5 +1,6 @@
 //! Every scheme that this build knows: a new one is a file and a line.
 
+use farebox_protocol::Reason;
 use farebox_protocol::wire::PaymentRequirements;
 use serde_json::Value;
 
@@ -37,6 +38,12 @@ pub fn scheme_of(offer: &PaymentRequirements) -> Option<&'static dyn Scheme> {
         None | Some(Value::Null) => named.next(),
         Some(method) => named.find(|it| method.as_str() == Some(it.method().word())),
     }
+}
+
+/// Whether a refusal says, in the words of any scheme, that an authorisation was used or cancelled: by
+/// whom, it does not say, so it may have been by an earlier try of whoever asks.
+pub fn says_used(reason: &Reason) -> bool {
+    SCHEMES.iter().any(|it| it.used() == reason)
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use farebox_chains::{Facilitator, Lookup, SettleError};
+use farebox_chains::{Facilitator, Lookup, SettleError, says_used};
 use farebox_protocol::wire::X402_VERSION;
 use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
-use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
+use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -346,9 +346,9 @@ impl Settler {
         }
         match self.facilitator.settle(&request, self.clock.now()).await {
             Ok(settlement) => Resolution::Settled { transaction: settlement.transaction },
-            Err(SettleError::Rejected {
-                reason: Reason::InvalidExactEvmNonceAlreadyUsed, ..
-            }) if job.may_have_been_sent => {
+            Err(SettleError::Rejected { reason, .. })
+                if job.may_have_been_sent && says_used(&reason) =>
+            {
                 // By an earlier try of ours, for all we know: the chain has to say so.
                 tracing::warn!(payment.id = %job.terms.id, "authorisation used, nobody knows by whom");
                 Resolution::Unknown { transaction: None, retry_at: self.retry_at(job.attempts) }

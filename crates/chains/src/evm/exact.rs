@@ -96,6 +96,10 @@ impl Scheme for Exact {
     fn extra(&self, _facilitator: Option<&str>) -> Object {
         Object::new()
     }
+
+    fn used(&self) -> &'static Reason {
+        &REASONS.used
+    }
 }
 
 impl Method for Exact {

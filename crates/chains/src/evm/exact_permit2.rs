@@ -83,6 +83,10 @@ impl Scheme for ExactPermit2 {
         let method = self.method().word().into();
         [("assetTransferMethod".to_owned(), method)].into_iter().collect()
     }
+
+    fn used(&self) -> &'static Reason {
+        &PROXY.reasons.used
+    }
 }
 
 impl Permit2Scheme for ExactPermit2 {

@@ -84,6 +84,10 @@ impl Scheme for Upto {
         let members = method.into_iter().chain(facilitator);
         members.map(|(key, value)| (key.to_owned(), value.into())).collect()
     }
+
+    fn used(&self) -> &'static Reason {
+        &PROXY.reasons.used
+    }
 }
 
 impl Permit2Scheme for Upto {

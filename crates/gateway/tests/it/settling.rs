@@ -233,17 +233,18 @@ async fn without_a_look_at_the_chain_a_withheld_answer_waits_for_its_authorisati
 
 /// "Used" is what a facilitator says of an authorisation that it settled itself: no refusal.
 #[tokio::test]
-async fn a_nonce_that_our_own_first_try_may_have_used_is_no_refusal() {
-    let reason = Reason::InvalidExactEvmNonceAlreadyUsed;
-    let desk =
-        Desk::start(&[Says::Unknown, Says::Rejected(reason), Says::Lands], &[Sees::CannotTell]);
-    let id = desk.capture(1, AnswerMark::Sent).await;
-    desk.settler.kick();
-    desk.until_asked(id, "unknown", 1).await;
-    desk.advance_to_due().await;
-    desk.until_asked(id, "unknown", 3).await;
-    desk.advance_to_due().await;
-    desk.until_state(id, "settled").await;
+async fn a07_a_nonce_that_our_own_first_try_may_have_used_is_no_refusal() {
+    for reason in [Reason::InvalidExactEvmNonceAlreadyUsed, Reason::Permit2InvalidNonce] {
+        let says = [Says::Unknown, Says::Rejected(reason), Says::Lands];
+        let desk = Desk::start(&says, &[Sees::CannotTell]);
+        let id = desk.capture(1, AnswerMark::Sent).await;
+        desk.settler.kick();
+        desk.until_asked(id, "unknown", 1).await;
+        desk.advance_to_due().await;
+        desk.until_asked(id, "unknown", 3).await;
+        desk.advance_to_due().await;
+        desk.until_state(id, "settled").await;
+    }
 }
 
 #[tokio::test]
