@@ -13,7 +13,7 @@ use crate::schemes::scheme_of;
 /// The body of `POST /verify` for a verification that took place.
 pub fn verify_response(verification: &Verification) -> VerifyResponse {
     match verification {
-        Verification::Valid { payer, balance: _ } => VerifyResponse {
+        Verification::Valid { payer, collectable: _ } => VerifyResponse {
             is_valid: true,
             invalid_reason: None,
             invalid_message: None,

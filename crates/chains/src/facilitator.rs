@@ -44,8 +44,10 @@ pub enum Verification {
     Valid {
         /// Whose money it is, as its network writes addresses.
         payer: String,
-        /// What the payer holds of the asset, where it was looked at.
-        balance: Option<Amount>,
+        /// The most that can be collected of this payer in ways like this one, all open payments
+        /// together, where it was looked at: what the payer holds of the asset, and no more of it
+        /// than the method may move.
+        collectable: Option<Amount>,
     },
     /// It is not.
     Invalid {

@@ -155,15 +155,15 @@ impl ChainReader {
         }
     }
 
-    /// What the payer holds of the payment's token; `None` on other networks.
-    pub(crate) async fn balance(
+    /// The most that can be collected of the payer in this way; `None` on other networks.
+    pub(crate) async fn collectable(
         &self,
         request: &VerifyRequest,
         payment: &EvmPayment,
     ) -> Result<Option<Amount>, FacilitatorError> {
         let Ok(chain) = self.0.of(request) else { return Ok(None) };
-        let balance = chain.balance(payment).await;
-        balance.map(Some).map_err(|error| asked(chain.network(), error))
+        let collectable = chain.collectable(payment).await;
+        collectable.map(Some).map_err(|error| asked(chain.network(), error))
     }
 }
 

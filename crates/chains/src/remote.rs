@@ -44,7 +44,7 @@ pub struct RemoteFacilitator {
 }
 
 impl RemoteFacilitator {
-    /// A client of these facilitators. With a `reader`, payers' balances are read, every claimed
+    /// A client of these facilitators. With a `reader`, what payers have is read, every claimed
     /// settlement is looked up on its chain before it is believed, and payments can be looked up.
     ///
     /// The process must have a default TLS provider installed.
@@ -158,9 +158,9 @@ impl Facilitator for RemoteFacilitator {
         let answer: VerifyResponse = self.ask(Method::POST, "verify", Some(request)).await?;
         let said = read::verification(request, answer)?;
         match (said, &self.reader, payment) {
-            (Verification::Valid { payer, balance: _ }, Some(reader), Some(payment)) => {
-                let balance = reader.balance(request, &payment).await?;
-                Ok(Verification::Valid { payer, balance })
+            (Verification::Valid { payer, collectable: _ }, Some(reader), Some(payment)) => {
+                let collectable = reader.collectable(request, &payment).await?;
+                Ok(Verification::Valid { payer, collectable })
             }
             (said, _, _) => Ok(said),
         }

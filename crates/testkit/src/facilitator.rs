@@ -178,7 +178,7 @@ impl Facilitator for FakeFacilitator {
             (OnVerify::Unreachable, _) => return Err(unreachable()),
             (OnVerify::OtherPayer, Ok(_)) => {
                 let payer = "0x000000000000000000000000000000000000dEaD".to_owned();
-                return Ok(Verification::Valid { payer, balance: None });
+                return Ok(Verification::Valid { payer, collectable: None });
             }
             (OnVerify::Honest | OnVerify::OtherPayer | OnVerify::Wait(_), Err(refusal)) => {
                 return Ok(Verification::Invalid {
@@ -202,7 +202,8 @@ impl Facilitator for FakeFacilitator {
             let message = "not enough".to_owned();
             return Ok(Verification::Invalid { reason, message, payer: Some(payer) });
         }
-        Ok(Verification::Valid { payer, balance: Some(Amount::from_units(balance)) })
+        let collectable = Some(Amount::from_units(balance));
+        Ok(Verification::Valid { payer, collectable })
     }
 
     async fn settle(

@@ -6,7 +6,7 @@
 mod approval;
 mod permit;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use farebox_protocol::wire::PaymentPayload;
 use farebox_protocol::{Reason, Timestamp};
 use serde_json::Value;
@@ -57,7 +57,15 @@ impl Sponsoring {
         Ok(None)
     }
 
-    /// The permit lives for long enough to be mined.
+    /// The allowance that Permit2 has by it, whatever it had before.
+    pub(crate) fn allows(&self) -> U256 {
+        match self {
+            Self::Permit(permit) => permit.value(),
+            Self::Approval(approval) => approval.allows,
+        }
+    }
+
+    /// The permit lives for long enough to be mined, and for as long as its payment.
     pub(crate) fn check_window(
         &self,
         authorization: &Authorization,

@@ -122,9 +122,9 @@ impl Chain {
             Err(refusal) => return Ok(invalid(refusal)),
         };
         match self.verify_on_chain(&payment).await {
-            Ok(balance) => Ok(Verification::Valid {
+            Ok(collectable) => Ok(Verification::Valid {
                 payer: payment.payer().to_string(),
-                balance: Some(amount(balance)),
+                collectable: Some(collectable),
             }),
             Err(NoStanding::Refused(refusal)) => Ok(invalid(refusal)),
             Err(NoStanding::Rpc(error)) => Err(error),
@@ -159,7 +159,7 @@ impl Chain {
         payment
     }
 
-    async fn verify_on_chain(&self, payment: &EvmPayment) -> Result<U256, NoStanding> {
+    async fn verify_on_chain(&self, payment: &EvmPayment) -> Result<Amount, NoStanding> {
         if let Some(missing) = self.missing_contract(payment.method).await? {
             let message = format!("expected a contract {missing} on {}", self.network());
             let reason = &payment.method.reasons().no_contract;
@@ -171,11 +171,11 @@ impl Chain {
         let from = payment.authorization.settler.unwrap_or_else(|| self.signers.simulated());
         let manner = Manner { from, kind: TrialKind::Simulate, wallet };
         let standing = self.standing(payment, &manner).await?;
-        let balance = standing.balance;
+        let collectable = collectable(payment, standing.balance, standing.allowance);
         match (judge(payment, standing), &payment.sponsoring) {
-            (Ok(_), _) => Ok(balance),
+            (Ok(_), _) => Ok(collectable),
             (Err(Fault::Allowance(_)), Some(Sponsoring::Approval(approval))) => {
-                self.check_approval(payment, approval).await.map(|_| balance)
+                self.check_approval(payment, approval).await.map(|_| collectable)
             }
             (Err(Fault::Refused(refusal) | Fault::Allowance(refusal)), _) => {
                 Err(NoStanding::Refused(refusal))
@@ -183,12 +183,15 @@ impl Chain {
         }
     }
 
-    /// What the payer holds, as of the latest block.
-    pub(crate) async fn balance(&self, payment: &EvmPayment) -> Result<Amount, RpcError> {
+    /// The most that can be collected of the payer in this way, as of the latest block.
+    pub(crate) async fn collectable(&self, payment: &EvmPayment) -> Result<Amount, RpcError> {
         let it = &payment.authorization;
-        let call = ask(&abi::balance_of(it.token, it.payer));
-        let balance = self.rpc().call(call.method, call.params).await?;
-        Ok(amount(U256::from_be_bytes(one_word(&balance)?.0)))
+        let mut calls = vec![ask(&abi::balance_of(it.token, it.payer))];
+        calls.extend(payment.method.allowance_query(it).iter().map(ask));
+        let mut answers = self.rpc().batch(&calls).await?.into_iter();
+        let balance = read_word(answers.next().ok_or(RpcError::NoEndpoint)?)?;
+        let allowance = answers.next().map(read_word).transpose()?;
+        Ok(collectable(payment, balance, allowance))
     }
 
     /// One question instead of many, for the usual case: a call that runs on the usual gas uses a good
@@ -367,9 +370,19 @@ fn revert_of(error: &NodeError) -> String {
     text.unwrap_or_else(|| error.shown())
 }
 
-/// A balance; more than can be told apart is the most that can.
-fn amount(balance: U256) -> Amount {
-    u128::try_from(balance).map_or(Amount::MAX, Amount::from_units)
+/// The most that can be collected of a payer who has so much and lets the method move so much of it.
+/// Where that does not cover the payment, what the payer signed besides takes its place: a permit sets an
+/// allowance and does not add to it, so several payments that come with one share what it allows (attack
+/// A5).
+fn collectable(payment: &EvmPayment, balance: U256, allowance: Option<U256>) -> Amount {
+    let needed = U256::from(payment.amount.units());
+    let allowed = match (allowance, &payment.sponsoring) {
+        (None, _) => U256::MAX,
+        (Some(allowance), Some(sponsoring)) if allowance < needed => sponsoring.allows(),
+        (Some(allowance), _) => allowance,
+    };
+    // More than can be told apart is the most that can.
+    u128::try_from(balance.min(allowed)).map_or(Amount::MAX, Amount::from_units)
 }
 
 pub(crate) fn invalid(refusal: Refusal) -> Verification {

@@ -110,7 +110,9 @@ pub(super) fn verification(
             );
             Err(FacilitatorError { context, source: None })
         }
-        (Some(claimed), _) => Ok(Verification::Valid { payer: claimed.to_string(), balance: None }),
+        (Some(claimed), _) => {
+            Ok(Verification::Valid { payer: claimed.to_string(), collectable: None })
+        }
         (None, _) => Err(FacilitatorError {
             context: "the remote facilitator verified a payload that names no payer".to_owned(),
             source: None,

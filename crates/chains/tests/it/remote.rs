@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use farebox_chains::{
     ChainReader, Facilitator, Lookup, RemoteConfig, RemoteFacilitator, SettleError, Verification,
+    sign_eip2612_permit,
 };
 use farebox_devnet::Mining;
 use farebox_protocol::wire::SettleRequest;
@@ -263,7 +264,7 @@ async fn verification_asks_on_and_believes_no_other_payer() {
     let broken = Fake::start(Script::Answer(502, String::new())).await;
     let honest = json!({"isValid": true, "payer": from, "invalidReason": null});
     let honest = Fake::start(Script::Answer(200, honest.to_string())).await;
-    let valid = Verification::Valid { payer: from, balance: None };
+    let valid = Verification::Valid { payer: from, collectable: None };
     let both = remote(&[&broken.url, &honest.url], None);
     assert_eq!(both.verify(&request, now()).await.unwrap(), valid);
     for (status, body, refused) in [
@@ -368,16 +369,31 @@ async fn a11_a_malleable_signature_is_refused_before_anybody_is_asked() {
 }
 
 #[tokio::test]
-async fn a05_a_chain_to_ask_tells_what_the_payer_holds() {
+async fn a05_a_chain_to_ask_tells_what_can_be_collected() {
     let world = World::start(Mining::Instant, 1).await;
     let from = payer().address().to_string();
     let honest = json!({"isValid": true, "payer": from});
     let honest = Fake::start(Script::Answer(200, honest.to_string())).await;
     let request = pay(&payer(), &demand(1_000), 1);
-    let balance = Some(Amount::from_units(world.balance(&from).await));
     let client = remote(&[&honest.url], Some(reader(&world, world.devnet.url())));
-    let valid = Verification::Valid { payer: from, balance };
-    assert_eq!(client.verify(&request, now()).await.unwrap(), valid);
+    let valid = |units| Verification::Valid {
+        payer: from.clone(),
+        collectable: Some(Amount::from_units(units)),
+    };
+    let balance = valid(world.balance(&from).await);
+    assert_eq!(client.verify(&request, now()).await.unwrap(), balance);
+    // Of what Permit2 is to move, no more than it may.
+    let by_permit2 = demand_by_permit2(1_000, None);
+    let request = pay_by_permit2(&payer(), &by_permit2, 2);
+    assert_eq!(client.verify(&request, now()).await.unwrap(), valid(0));
+    let deadline = now().plus(Duration::from_mins(6));
+    let permit = sign_eip2612_permit(&payer(), &by_permit2, 0, deadline).unwrap();
+    let permitted = altered(&request, |it| {
+        it["paymentPayload"]["extensions"] = json!({"eip2612GasSponsoring": {"info": permit}});
+    });
+    assert_eq!(client.verify(&permitted, now()).await.unwrap(), valid(1_000));
+    world.approve_permit2().await;
+    assert_eq!(client.verify(&request, now()).await.unwrap(), balance);
     let blind = remote(&[&honest.url], Some(reader(&world, "http://127.0.0.1:1".to_owned())));
     assert!(blind.verify(&request, now()).await.is_err());
     honest.end().await;

@@ -26,8 +26,11 @@ async fn a_payment_is_verified_settled_once_and_found_again() {
 
     let verification = facilitator.verify(&request, now()).await.unwrap();
     let from = payer().address().to_string();
-    let Verification::Valid { payer, balance } = &verification else { panic!("{verification:?}") };
-    assert_eq!((payer, *balance), (&from, Some(Amount::from_units(world.balance(&from).await))));
+    let Verification::Valid { payer, collectable } = &verification else {
+        panic!("{verification:?}")
+    };
+    let balance = Amount::from_units(world.balance(&from).await);
+    assert_eq!((payer, *collectable), (&from, Some(balance)));
     let body = serde_json::to_value(verify_response(&verification)).unwrap();
     assert_eq!(body, json!({"isValid": true, "payer": from}));
     assert_eq!(facilitator.lookup(&request, now()).await.unwrap(), Lookup::Open);

@@ -10,8 +10,8 @@ use farebox_chains::{
     sign_eip2612_permit,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Mining};
-use farebox_protocol::Reason;
 use farebox_protocol::wire::{PaymentRequirements, SettleRequest};
+use farebox_protocol::{Reason, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -218,5 +218,64 @@ async fn what_an_approval_may_cost_is_capped() {
     let verification = world.facilitator.verify(&cheap, now()).await.unwrap();
     invalid(&verification, &Reason::Erc20ApprovalTxFailed);
     assert_eq!(world.transactions_of(&facilitator()).await, 0);
+    world.end().await;
+}
+
+async fn collectable(world: &World, request: &SettleRequest) -> u128 {
+    let verification = world.facilitator.verify(request, now()).await.unwrap();
+    let Verification::Valid { collectable: Some(collectable), .. } = verification else {
+        panic!("{verification:?}")
+    };
+    collectable.units()
+}
+
+/// Payments that lean on one permit are each good, and not together.
+#[tokio::test]
+async fn a05_an_allowance_bounds_what_may_be_open_as_a_balance_does() {
+    let world = world(gifts(APPROVAL_WEI)).await;
+    let [exact, _] = demands();
+    let both = [with_permit(&exact, 1, 0), with_permit(&exact, 2, 0)];
+    for it in &both {
+        assert_eq!(collectable(&world, it).await, 1_000);
+    }
+    let mut settled = 0;
+    for it in &both {
+        settled += u128::from(world.facilitator.settle(it, now()).await.is_ok());
+    }
+    assert_eq!(settled, 1);
+    // An approval without end leaves the balance as the bound, before it is sent and after.
+    let approved = with_approval(&exact, 3, 3_000_000_000);
+    assert_eq!(collectable(&world, &approved).await, 9_000);
+    world.facilitator.settle(&approved, now()).await.unwrap();
+    let plain = pay_by_permit2(&penniless(), &exact, 4);
+    assert_eq!(collectable(&world, &plain).await, 8_000);
+    // A permit that comes along in vain changes nothing.
+    assert_eq!(collectable(&world, &with_permit(&exact, 5, 9)).await, 8_000);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a08_a_permit_must_last_as_long_as_its_payment() {
+    let world = world(GasSponsoring::default()).await;
+    for demand in demands() {
+        let payment = pay_by_permit2(&penniless(), &demand, 1);
+        let signed = &payment.payment_payload.value().payload["permit2Authorization"]["deadline"];
+        let signed: u64 = signed.as_str().unwrap().parse().unwrap();
+        for (deadline, lasts) in [
+            (now().plus(Duration::from_secs(8)), false),
+            (Timestamp::from_seconds(signed - 1), false),
+            // Official clients sign both until the same second.
+            (Timestamp::from_seconds(signed), true),
+        ] {
+            let permit = sign_eip2612_permit(&penniless(), &demand, 0, deadline).unwrap();
+            let request = with_extension(&payment, "eip2612GasSponsoring", &permit);
+            let verification = world.facilitator.verify(&request, now()).await.unwrap();
+            if lasts {
+                valid(&verification);
+            } else {
+                invalid(&verification, &Reason::Eip2612DeadlineExpired);
+            }
+        }
+    }
     world.end().await;
 }

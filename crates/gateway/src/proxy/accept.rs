@@ -69,7 +69,7 @@ pub(super) enum Standing {
 #[must_use]
 pub(crate) struct Verified {
     accepted: Accepted,
-    balance: Option<Amount>,
+    collectable: Option<Amount>,
 }
 
 impl Accepted {
@@ -94,9 +94,9 @@ impl Verified {
         asked.route.offers.get(self.accepted.offer)
     }
 
-    /// What the payer was seen to have of the asset.
-    pub(crate) fn balance(&self) -> Option<Amount> {
-        self.balance
+    /// The most that was seen to be collectable of the payer.
+    pub(crate) fn collectable(&self) -> Option<Amount> {
+        self.collectable
     }
 
     /// The most that it allows to be charged.
@@ -341,10 +341,10 @@ pub(crate) async fn verify(app: &App, accepted: Accepted) -> Result<Verified, Pr
     let _place = app.claims.place().await.ok_or_else(cannot_verify)?;
     let now = app.clock.now();
     match app.facilitator.verify(&accepted.request, now).await {
-        Ok(Verification::Valid { payer, balance })
+        Ok(Verification::Valid { payer, collectable })
             if payer.eq_ignore_ascii_case(&accepted.identified.payer) =>
         {
-            Ok(Verified { accepted, balance })
+            Ok(Verified { accepted, collectable })
         }
         Ok(Verification::Valid { payer, .. }) => {
             tracing::error!(payment.id = %accepted.id(), payer, "facilitator speaks of another payer");

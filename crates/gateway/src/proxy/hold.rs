@@ -63,8 +63,8 @@ pub(crate) async fn hold(
     let offer = verified
         .offer(asked)
         .ok_or_else(|| Problem::new(Kind::Internal, "The offer is gone.").never_pay_again())?;
-    // A payer who could not cover what is open already must not open more (attack A5).
-    let cap = [offer.template.exposure_limit, verified.balance()].into_iter().flatten().min();
+    // More must not be open than could be collected of this payer (attack A5).
+    let cap = [offer.template.exposure_limit, verified.collectable()].into_iter().flatten().min();
     let terms = terms(asked, &verified, offer.asset.clone());
     let bill = Arc::new(Bill {
         id: terms.id,

@@ -29,6 +29,8 @@ pub(crate) struct SignedApproval {
     pub(crate) raw: Bytes,
     pub(crate) hash: B256,
     pub(crate) input: Bytes,
+    /// The allowance that it sets.
+    pub(crate) allows: U256,
     pub(crate) nonce: u64,
     pub(crate) gas_limit: u64,
     /// The most that a unit of gas may cost, in wei.
@@ -61,7 +63,7 @@ impl SignedApproval {
         let transaction = decode(&raw).ok_or_else(|| {
             refuse(Reason::Erc20ApprovalTxParseFailed, "a legacy, EIP-2930 or EIP-1559 transaction")
         })?;
-        check_call(&transaction, authorization)
+        let allows = check_call(&transaction, authorization)
             .map_err(|(reason, message)| refuse(reason, message))?;
         if transaction.chain_id() != Some(token.chain_id()) {
             let message = "a transaction for this network alone";
@@ -71,6 +73,7 @@ impl SignedApproval {
         Ok(Self {
             hash: keccak256(&raw),
             input: transaction.input().clone(),
+            allows,
             nonce: transaction.nonce(),
             gas_limit: transaction.gas_limit(),
             gas_price_max: transaction.max_fee_per_gas(),
@@ -98,8 +101,9 @@ fn decode(raw: &[u8]) -> Option<TxEnvelope> {
 
 type Fault = (Reason, &'static str);
 
-/// The call is `approve(Permit2, at least what is authorised)` of the token, to the letter.
-fn check_call(transaction: &TxEnvelope, authorization: &Authorization) -> Result<(), Fault> {
+/// The call is `approve(Permit2, at least what is authorised)` of the token, to the letter:
+/// the allowance that it sets.
+fn check_call(transaction: &TxEnvelope, authorization: &Authorization) -> Result<U256, Fault> {
     if transaction.to() != Some(authorization.token) {
         return Err((Reason::Erc20ApprovalTxWrongTarget, "a call of the token"));
     }
@@ -116,13 +120,14 @@ fn check_call(transaction: &TxEnvelope, authorization: &Authorization) -> Result
     if *spender != PERMIT2.into_word().0 {
         return Err((Reason::Erc20ApprovalTxWrongSpender, "an approval of Permit2"));
     }
-    if U256::from_be_bytes(*amount) < U256::from(authorization.value.units()) {
+    let amount = U256::from_be_bytes(*amount);
+    if amount < U256::from(authorization.value.units()) {
         return Err((Reason::Erc20ApprovalTxInvalidCalldata, "enough to be approved"));
     }
     if !transaction.value().is_zero() {
         return Err((Reason::Erc20ApprovalTxInvalidCalldata, "no ether to be sent"));
     }
-    Ok(())
+    Ok(amount)
 }
 
 /// The payer's own key signed it.

@@ -91,13 +91,22 @@ impl SignedPermit {
         authorization: &Authorization,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        if read::time(self.deadline) < now.plus(EXPIRY_MARGIN) {
-            let (now, found) = (now.seconds(), self.deadline);
-            let message =
-                format!("expected a permit with a deadline well after {now}, found {found}");
-            return Err(Refusal::of(authorization.payer, &Reason::Eip2612DeadlineExpired, message));
-        }
-        Ok(())
+        let (found, limit) = (self.deadline, authorization.limit.seconds());
+        let message = if read::time(found) < now.plus(EXPIRY_MARGIN) {
+            let now = now.seconds();
+            format!("expected a permit with a deadline well after {now}, found {found}")
+        } else if found < limit {
+            // The payment may be settled at any time until then, and not without the permit.
+            format!("expected a permit that is good until its payment's {limit}, found {found}")
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::of(authorization.payer, &Reason::Eip2612DeadlineExpired, message))
+    }
+
+    /// The allowance that it sets.
+    pub(super) fn value(&self) -> U256 {
+        self.value
     }
 
     /// The struct that the proxies take.
