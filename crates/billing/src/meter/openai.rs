@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::events::is_end_marker;
 use super::tally::{Tally, Verdict};
-use super::text::Lenient;
+use super::text::{Lenient, Measured};
 use crate::facts::UsageEvent;
 use crate::usage::Usage;
 
@@ -40,7 +40,7 @@ pub(super) fn answer<C: Choice>(body: &[u8], tally: &mut Tally) -> Result<(), se
 #[derive(Deserialize)]
 #[serde(bound = "C: Choice")]
 struct Chunk<C> {
-    choices: Option<Lenient<Vec<C>>>,
+    choices: Option<Measured<Vec<C>>>,
     usage: Option<Lenient<WireUsage>>,
     error: Option<IgnoredAny>,
 }
@@ -50,8 +50,8 @@ impl<C: Choice> Chunk<C> {
         if self.error.is_some() {
             tally.fail();
         }
-        let choices = self.choices.iter().flat_map(|it| &it.0).flatten();
-        tally.add(choices.map(Choice::text_bytes).fold(0, u64::saturating_add));
+        let sum = |it: &Vec<C>| it.iter().map(Choice::text_bytes).fold(0, u64::saturating_add);
+        tally.add(self.choices.as_ref().map_or(0, |it| it.text_bytes(sum)));
         if let Some(usage) = self.usage() {
             tally.tell(usage);
         }
@@ -66,7 +66,7 @@ impl<C: Choice> Chunk<C> {
     fn has_no_choices(&self) -> bool {
         match &self.choices {
             None => true,
-            Some(Lenient(choices)) => choices.as_ref().is_some_and(Vec::is_empty),
+            Some(choices) => choices.foreseen().is_some_and(Vec::is_empty),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::openai::{self, Choice};
 use super::reader::Reader;
-use super::text::{Lenient, Text};
+use super::text::{Measured, Text};
 
 /// How this format is read.
 pub(super) const READER: Reader =
@@ -12,14 +12,14 @@ pub(super) const READER: Reader =
 
 #[derive(Deserialize)]
 struct ChatChoice {
-    delta: Option<Lenient<Message>>,
-    message: Option<Lenient<Message>>,
+    delta: Option<Measured<Message>>,
+    message: Option<Measured<Message>>,
 }
 
 impl Choice for ChatChoice {
     fn text_bytes(&self) -> u64 {
         let message = self.delta.as_ref().or(self.message.as_ref());
-        message.and_then(|it| it.0.as_ref()).map_or(0, Message::text_bytes)
+        message.map_or(0, |it| it.text_bytes(Message::text_bytes))
     }
 }
 

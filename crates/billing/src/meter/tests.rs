@@ -347,3 +347,48 @@ fn answers() {
     assert_eq!((opaque(b"x").content, opaque(b"").content), (Content::Some, Content::None));
     assert_eq!(opaque(b"x").usage, None);
 }
+
+/// Servers in Python write half of a surrogate pair as it is; the text around it was delivered.
+#[test]
+fn half_a_surrogate_pair_makes_no_text_free() {
+    let facts = RequestFacts::default();
+    let text = format!(r#""{}\ud83d""#, "a".repeat(4_000));
+    for (format, body) in [
+        (Format::OpenAiChat, format!(r#"{{"choices":[{{"message":{{"content":{text}}}}}]}}"#)),
+        (Format::OpenAiChat, format!(r#"{{"choices":[{{"message":{text}}}]}}"#)),
+        (Format::OpenAiChat, format!(r#"{{"choices":[{text}]}}"#)),
+        (Format::OpenAiCompletions, format!(r#"{{"choices":[{{"text":{text}}}]}}"#)),
+        (Format::OpenAiResponses, format!(r#"{{"output":[{{"text":{text}}}]}}"#)),
+        (Format::AnthropicMessages, format!(r#"{{"content":[{{"text":{text}}}]}}"#)),
+    ] {
+        let metered = meter_answer(format, &facts, body.as_bytes());
+        assert!(1_000 <= metered.usage.unwrap().output_tokens, "{body:.80}: {metered:?}");
+        assert_eq!((metered.content, metered.ending), (Content::Some, Ending::Complete));
+    }
+    let mut filter = StreamFilter::new(Format::OpenAiChat, &facts);
+    let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":{text}}}}}]}}\n\n");
+    drop(filter.push(Bytes::from(event)));
+    assert!(1_000 <= filter.so_far().usage.unwrap().output_tokens);
+}
+
+/// The usage is told, whatever the content looks like.
+#[test]
+fn content_that_is_nested_deep_hides_no_usage() {
+    let facts = RequestFacts::default();
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (format, body) in [
+        (
+            Format::AnthropicMessages,
+            format!(r#"{{"type":"message","content":[{{"type":"tool_use","input":{deep}}}],"#),
+        ),
+        (Format::OpenAiResponses, format!(r#"{{"output":[{{"arguments":{deep}}}],"#)),
+        (Format::OpenAiChat, format!(r#"{{"choices":[{{"message":{{"tool_calls":{deep}}}}}],"#)),
+        (Format::OpenAiCompletions, format!(r#"{{"choices":[{{"text":{deep}}}],"#)),
+    ] {
+        let body = format!(r#"{body}"usage":{{"input_tokens":100000,"output_tokens":300}}}}"#);
+        let metered = meter_answer(format, &facts, body.as_bytes());
+        let usage = metered.usage.unwrap();
+        assert_eq!((usage.input_tokens, usage.output_tokens), (100_000, 300), "{format}");
+        assert_eq!((metered.content, metered.ending), (Content::Some, Ending::Complete));
+    }
+}
