@@ -66,6 +66,11 @@ impl PayerNode {
         Ok(Self { network, chain_id, rpc: RpcClient::new(http, rpc) })
     }
 
+    /// Where it is.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// What Permit2 may spend of `token` for `owner`.
     pub async fn permit2_allowance(
         &self,

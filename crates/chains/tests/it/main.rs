@@ -16,6 +16,8 @@ mod lying_wallets;
 #[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
 mod parallel;
 #[cfg(test)]
+mod payer;
+#[cfg(test)]
 mod permit2;
 #[cfg(test)]
 mod permit2_attacks;
