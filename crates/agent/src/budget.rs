@@ -2,7 +2,8 @@
 //!
 //! A signature that has left this machine is money, whatever its receiver says of it. So an amount
 //! is reserved before it is signed and leaves the budget again only because it was never sent, or
-//! where the [policy](crate::Disclaimers) trusts a receiver that disclaims it, once it has expired.
+//! because the chain shows that it can be charged no more, or where the [policy](crate::Disclaimers)
+//! trusts a receiver that disclaims it, once it has expired.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -136,6 +137,24 @@ impl Budget {
         Ok(())
     }
 
+    /// Books what was charged, and leaves the rest reserved: more may be charged yet.
+    pub fn settle_part(
+        &mut self,
+        reservation: Reservation,
+        charge: Usd,
+    ) -> Result<Reservation, ExceedsReservation> {
+        let Reservation { number, amount } = reservation;
+        if amount < charge {
+            return Err(ExceedsReservation { charge, reservation });
+        }
+        let rest = amount.saturating_sub(charge);
+        if let Some(open) = self.open.get_mut(&number) {
+            open.amount = rest;
+            self.spent = self.spent.saturating_add(charge);
+        }
+        Ok(Reservation { number, amount: rest })
+    }
+
     /// Gives back what certainly was not and cannot be charged.
     pub fn release(&mut self, reservation: Reservation) {
         self.open.remove(&reservation.number);
@@ -181,6 +200,15 @@ impl SharedBudget {
     /// [`Budget::settle`].
     pub fn settle(&self, reservation: Reservation, charge: Usd) -> Result<(), ExceedsReservation> {
         self.lock().settle(reservation, charge)
+    }
+
+    /// [`Budget::settle_part`].
+    pub fn settle_part(
+        &self,
+        reservation: Reservation,
+        charge: Usd,
+    ) -> Result<Reservation, ExceedsReservation> {
+        self.lock().settle_part(reservation, charge)
     }
 
     /// [`Budget::release`].

@@ -1,10 +1,13 @@
 //! A client that pays: asks, is told the price, signs within its policy, and asks again.
 //!
-//! One `execute` signs at most once. While the outcome of a payment is open the *same bytes* are
-//! sent again, which the single-use nonce makes safe; a second signature beside a first one that is
-//! still good could be charged as well, so there never is one.
+//! One `execute` signs at most one payment. While its outcome is open the *same bytes* are sent again,
+//! which the single-use nonce makes safe; a second payment beside a first one that is still good could
+//! be charged as well, so there never is one. A permit that is added later belongs to the same payment.
 
+mod choice;
 mod delivery;
+mod funding;
+mod open;
 mod preview;
 mod receipt_url;
 
@@ -14,16 +17,22 @@ use farebox_protocol::header::{PAYMENT_SIGNATURE, X_PAYMENT};
 use reqwest::{Request, Response};
 use url::{Host, Url};
 
-use crate::budget::{Budget, Reservation, SharedBudget, Standing};
+use self::choice::Chosen;
+use self::delivery::Sending;
+use self::funding::Claims;
+use self::open::OpenPayments;
+use crate::budget::{Budget, SharedBudget, Standing};
 use crate::challenge::Challenge;
 use crate::clock::{Clock, SystemClock};
-use crate::error::{PayError, Refusals};
-use crate::offer::{Offer, Refusal, examine};
-use crate::payment::{Payment, sign};
+use crate::error::PayError;
+use crate::offer::Offer;
+use crate::payment::{Payment, SignError, Signed, sign};
 use crate::policy::{PlainHttp, Policy};
 use crate::transport::{Direct, Transport};
 use crate::wallet::Wallet;
 
+pub use self::choice::{Choice, PassedOver, WhyNot};
+pub use self::funding::Funding;
 pub use self::preview::{Preview, preview};
 
 /// A client that pays what its policy allows. Cheap to clone; clones share one budget.
@@ -45,6 +54,8 @@ pub(crate) struct Payer {
 struct Purse {
     policy: Arc<Policy>,
     budget: Arc<SharedBudget>,
+    claims: Arc<Claims>,
+    open: Arc<OpenPayments>,
     clock: Arc<dyn Clock>,
 }
 
@@ -94,6 +105,13 @@ impl PayingClient {
     pub fn standing(&self) -> Standing {
         self.payer.standing()
     }
+
+    /// How it stands after another look at what is still reserved: at receipts of sellers, and through
+    /// the policy's nodes at the chain. A request that the budget lacks money for does the same first.
+    pub async fn reconcile(&self) -> Standing {
+        Box::pin(self.payer.purse.look_again(&mut Direct(&self.http))).await;
+        self.standing()
+    }
 }
 
 impl Payer {
@@ -129,21 +147,65 @@ impl Payer {
         };
         self.purse.check_way(&url, &answer)?;
         let repeat = repeat.ok_or(PayError::NotRepeatable)?;
-        let (offer, reservation) = self.purse.choose(&challenge)?;
-        match sign(&self.wallet, &offer, &challenge, self.purse.clock.now()) {
-            Ok(signed) => self.purse.deliver(transport, repeat, signed, reservation).await,
+        let payer = Some(self.wallet.address());
+        // On the heap: whoever awaits a purchase has the whole of it in its own future else.
+        let chosen = Box::pin(self.purse.choose(&challenge, payer, transport)).await?;
+        let sending = self.sign(chosen, &challenge, repeat)?;
+        Box::pin(self.purse.deliver(transport, &self.wallet, &challenge, sending)).await
+    }
+
+    /// Signs what was chosen; what was set aside for it is given back where that fails.
+    fn sign(
+        &self,
+        chosen: Chosen,
+        challenge: &Challenge,
+        request: Request,
+    ) -> Result<Sending, PayError> {
+        let Chosen { choice: Choice { offer, funding, .. }, reservation, claim } = chosen;
+        let purse = &self.purse;
+        match self.sign_all(&offer, funding, challenge) {
+            Ok(signed) => {
+                let on_chain = match purse.policy.node(offer.token.network()) {
+                    Some(_) => signed.on_chain(&offer, purse.clock.now()),
+                    None => None,
+                };
+                purse.claims.signed(claim, on_chain.as_ref());
+                Ok(Sending { request, offer, funding, signed, reservation, claim, on_chain })
+            }
             Err(error) => {
-                self.purse.budget.release(reservation);
+                purse.budget.release(reservation);
+                purse.claims.forget(claim);
                 Err(error.into())
             }
         }
+    }
+
+    /// The payment, and the permit that it takes.
+    fn sign_all(
+        &self,
+        offer: &Offer,
+        funding: Funding,
+        challenge: &Challenge,
+    ) -> Result<Signed, SignError> {
+        let mut signed = sign(&self.wallet, offer, challenge, self.purse.clock.now())?;
+        if let Funding::Permit { nonce } = funding {
+            let info = self.wallet.sign_permit(offer, nonce, signed.terms.valid_before)?;
+            signed.header = signed.permitted(challenge.extensions.as_ref(), info)?;
+        }
+        Ok(signed)
     }
 }
 
 impl Purse {
     fn new(policy: Policy) -> Self {
         let budget = Arc::new(SharedBudget::new(Budget::new(policy.limits)));
-        Self { policy: Arc::new(policy), budget, clock: Arc::new(SystemClock) }
+        Self {
+            policy: Arc::new(policy),
+            budget,
+            claims: Arc::default(),
+            open: Arc::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// Whether a payment may go where the demand came from.
@@ -162,22 +224,6 @@ impl Purse {
             }
             PlainHttp::LoopbackOnly | PlainHttp::Allowed => Ok(()),
         }
-    }
-
-    /// The first offer that the policy allows and the budget has room for.
-    fn choose(&self, challenge: &Challenge) -> Result<(Offer, Reservation), PayError> {
-        let mut refusals = Vec::new();
-        for entry in &challenge.accepts {
-            let reserved = examine(entry, &self.policy).and_then(|offer| {
-                let reserved = self.budget.reserve(offer.worth, self.clock.now());
-                reserved.map(|it| (offer, it)).map_err(Refusal::Budget)
-            });
-            match reserved {
-                Ok(chosen) => return Ok(chosen),
-                Err(refusal) => refusals.push(refusal),
-            }
-        }
-        Err(PayError::Refused(Refusals(refusals)))
     }
 }
 

@@ -26,15 +26,17 @@ pub use crate::budget::{
     Budget, ExceedsReservation, Limits, OverBudget, Reservation, SharedBudget, Standing,
 };
 pub use crate::challenge::BadChallenge;
-pub use crate::client::{PaidResponse, PayingClient, Preview, preview};
+pub use crate::client::{
+    Choice, Funding, PaidResponse, PassedOver, PayingClient, Preview, WhyNot, preview,
+};
 pub use crate::clock::{Clock, SystemClock};
 pub use crate::entropy::NoEntropy;
 pub use crate::env::{BadVariable, secret_from_env};
 pub use crate::error::{PayError, Refusals};
 pub use crate::middleware::PayingMiddleware;
-pub use crate::offer::{BadRecipient, Offer, Refusal};
+pub use crate::offer::{BadFacilitator, BadRecipient, NoPermit, Offer, Refusal};
 pub use crate::payment::{Doubt, Outcome, Payment, Proof, SignError, Terms};
-pub use crate::policy::{Disclaimers, PlainHttp, Policy, Retry, known_tokens};
+pub use crate::policy::{Disclaimers, Permit2Approval, PlainHttp, Policy, Retry, known_tokens};
 pub use crate::proof::BadProof;
 pub use crate::usd::{BadUsd, Usd};
 pub use crate::wallet::{Wallet, WalletError};

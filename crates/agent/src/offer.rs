@@ -6,37 +6,40 @@
 
 use std::time::Duration;
 
-use farebox_chains::{BadEvmAddress, EvmAddress, EvmToken};
+use farebox_chains::{
+    BadEvmAddress, Charging, EvmAddress, EvmToken, SCHEMES, Scheme, TransferMethod, scheme_of,
+};
 use farebox_protocol::Amount;
 use farebox_protocol::wire::PaymentRequirements;
 use serde_json::Value;
 
 use crate::budget::OverBudget;
+use crate::challenge::Version;
 use crate::policy::Policy;
 use crate::usd::Usd;
 
-/// The scheme that this agent signs.
-const EXACT: &str = "exact";
-/// `extra.assetTransferMethod` of the only transfer that this agent signs; also the default.
-const EIP3009: &str = "eip3009";
-/// `extra.paymentFlow` values under which one signature is one payment of `amount`.
+/// `extra.paymentFlow` values under which one signature is one payment of `amount`, or of less.
 const FLOWS: [&str; 2] = ["authorization", "upfront"];
+/// Those of a ceiling: what is paid before it is served would be all of it.
+const CEILING_FLOWS: [&str; 1] = ["authorization"];
 
 /// An offer that the policy allows to be paid.
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// As the seller wrote it; echoed with the payment.
     pub requirements: PaymentRequirements,
+    /// How it is paid: a row of [`farebox_chains::SCHEMES`].
+    pub scheme: &'static dyn Scheme,
     /// What it is paid with.
     pub token: EvmToken,
     /// Who is paid.
     pub pay_to: EvmAddress,
-    /// What it counts against the budget.
+    /// The most that it can count against the budget.
     pub worth: Usd,
 }
 
 impl Offer {
-    /// What is paid, in atomic units.
+    /// What is paid, in atomic units; by `upto`, the most that is.
     pub fn amount(&self) -> Amount {
         self.requirements.amount
     }
@@ -59,8 +62,10 @@ pub enum Refusal {
     #[error("malformed: {0}")]
     Malformed(#[source] serde_json::Error),
     /// Another scheme.
-    #[error("scheme: expected \"exact\", found {found:?}")]
+    #[error("scheme: expected {expected}, found {found:?}")]
     Scheme {
+        /// Those that are paid by.
+        expected: &'static str,
         /// The offer's.
         found: String,
     },
@@ -99,6 +104,14 @@ pub enum Refusal {
         /// Why not.
         source: BadRecipient,
     },
+    /// `extra.facilitatorAddress`, who alone could settle the ceiling, is not one to sign for.
+    #[error("extra.facilitatorAddress {found:?}: {source}")]
+    Facilitator {
+        /// The offer's.
+        found: String,
+        /// Why not.
+        source: BadFacilitator,
+    },
     /// The authorisation would live too long, or too short to be settled.
     #[error(
         "maxTimeoutSeconds: expected {} to {}, found {found}",
@@ -120,6 +133,55 @@ pub enum Refusal {
     /// Not within the caps.
     #[error("amount: {0}")]
     Budget(#[source] OverBudget),
+    /// Permit2 may not spend enough of the token, and no permit can be signed: let it, once.
+    #[error(
+        "Permit2's allowance: expected {needed}, found {found}, and {obstacle}; approve Permit2 once"
+    )]
+    Allowance {
+        /// What the offer takes, in atomic units.
+        needed: Amount,
+        /// What Permit2 may spend.
+        found: Amount,
+        /// Why no permit is signed instead.
+        obstacle: NoPermit,
+    },
+    /// Permit2's allowance is there, but for payments that are on their way: try again when they are
+    /// settled.
+    #[error(
+        "Permit2's allowance is taken up by payments on their way; try again when they settled"
+    )]
+    Underway,
+}
+
+/// Why an allowance cannot be signed for (EIP-2612).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPermit {
+    /// The seller does not declare `eip2612GasSponsoring`.
+    #[error("the seller submits no permits")]
+    NotSponsored,
+    /// The token does not tell `nonces(owner)`.
+    #[error("the token takes no permits")]
+    NoNonce,
+}
+
+/// Why an address is not signed for as the one that settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFacilitator {
+    /// It is none.
+    #[error(transparent)]
+    Form(BadEvmAddress),
+    /// Nobody could settle, or anybody.
+    #[error("expected a facilitator, found the zero address")]
+    Zero,
+    /// The payer would settle its own payment.
+    #[error("expected a facilitator, found the payer")]
+    Payer,
+    /// A contract that sends nothing of its own.
+    #[error("expected a facilitator, found the token's own contract")]
+    Token,
+    /// The one who is paid would say how much.
+    #[error("expected a facilitator, found the recipient")]
+    Recipient,
 }
 
 /// Why an address is not paid to.
@@ -140,30 +202,103 @@ fn shown(found: Option<&Value>) -> String {
     found.map_or_else(|| "nothing".to_owned(), Value::to_string)
 }
 
-/// Examines one entry of `accepts`. The budget is asked afterwards.
-pub(crate) fn examine(entry: &Value, policy: &Policy) -> Result<Offer, Refusal> {
-    // From a copy: the fields that this program does not know go back to the seller as well.
-    let requirements: PaymentRequirements =
-        serde_json::from_value(entry.clone()).map_err(Refusal::Malformed)?;
-    if requirements.scheme != EXACT {
-        return Err(Refusal::Scheme { found: requirements.scheme });
+/// Who looks at offers, and made in which version of x402.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Examiner<'a> {
+    pub(crate) policy: &'a Policy,
+    /// Unknown to who only wants to know the price.
+    pub(crate) payer: Option<EvmAddress>,
+    pub(crate) version: Version,
+}
+
+impl Examiner<'_> {
+    /// Examines one entry of `accepts`. The budget is asked afterwards.
+    pub(crate) fn examine(&self, entry: &Value) -> Result<Offer, Refusal> {
+        // From a copy: the fields that this program does not know go back to the seller as well.
+        let requirements: PaymentRequirements =
+            serde_json::from_value(entry.clone()).map_err(Refusal::Malformed)?;
+        self.check_scheme(&requirements)?;
+        let token = find_token(&requirements, self.policy)?.clone();
+        let scheme = self.method(&requirements)?;
+        check_extra(&requirements, &token, scheme)?;
+        let pay_to = recipient(&requirements.pay_to, &token)
+            .map_err(|source| Refusal::PayTo { found: requirements.pay_to.clone(), source })?;
+        if scheme.charging() == Charging::UpTo {
+            self.check_facilitator(&requirements, &token, pay_to)?;
+        }
+        let (found, max) = (requirements.max_timeout_seconds, self.policy.validity_max);
+        let validity = Duration::from_secs(found);
+        if validity < Policy::VALIDITY_MIN || max < validity {
+            return Err(Refusal::Validity { max, found });
+        }
+        let amount = requirements.amount;
+        let worth = Usd::of_token_rounded_up(amount, token.config().decimals)
+            .map_err(|_| Refusal::Amount { found: amount })?;
+        if amount.is_zero() {
+            return Err(Refusal::Amount { found: amount });
+        }
+        Ok(Offer { requirements, scheme, token, pay_to, worth })
     }
-    let token = find_token(&requirements, policy)?.clone();
-    check_extra(&requirements, &token)?;
-    let pay_to = recipient(&requirements.pay_to, &token)
-        .map_err(|source| Refusal::PayTo { found: requirements.pay_to.clone(), source })?;
-    let found = requirements.max_timeout_seconds;
-    let validity = Duration::from_secs(found);
-    if validity < Policy::VALIDITY_MIN || policy.validity_max < validity {
-        return Err(Refusal::Validity { max: policy.validity_max, found });
+
+    fn check_scheme(&self, requirements: &PaymentRequirements) -> Result<(), Refusal> {
+        let name = requirements.scheme.as_str();
+        let (known, expected) = match self.version {
+            Version::One => (name == "exact", "\"exact\", as in all of x402 v1"),
+            Version::Two => (SCHEMES.iter().any(|it| it.name() == name), "\"exact\" or \"upto\""),
+        };
+        if known {
+            return Ok(());
+        }
+        Err(Refusal::Scheme { expected, found: name.to_owned() })
     }
-    let amount = requirements.amount;
-    let worth = Usd::of_token_rounded_up(amount, token.config().decimals)
-        .map_err(|_| Refusal::Amount { found: amount })?;
-    if amount.is_zero() {
-        return Err(Refusal::Amount { found: amount });
+
+    /// The row of the scheme and `extra.assetTransferMethod`.
+    fn method(&self, requirements: &PaymentRequirements) -> Result<&'static dyn Scheme, Refusal> {
+        let by_token = |it: &&dyn Scheme| it.method() == TransferMethod::Eip3009;
+        let found = scheme_of(requirements);
+        let found = match self.version {
+            Version::One => found.filter(by_token),
+            Version::Two => found,
+        };
+        found.ok_or_else(|| {
+            let namespace = requirements.network.namespace();
+            let rows = SCHEMES.iter().filter(|it| it.name() == requirements.scheme);
+            let rows = rows.filter(|it| it.namespace() == namespace);
+            let rows = rows.filter(|it| self.version == Version::Two || by_token(it));
+            let words: Vec<&str> = rows.map(|it| it.method().word()).collect();
+            let field = "assetTransferMethod";
+            let found = requirements.extra.get(field).cloned();
+            Refusal::Extra { field, expected: words.join(" or "), found }
+        })
     }
-    Ok(Offer { requirements, token, pay_to, worth })
+
+    /// A signed ceiling is as good as the one who may settle it, so that one must be named, and be
+    /// somebody who has no part in the payment.
+    fn check_facilitator(
+        &self,
+        requirements: &PaymentRequirements,
+        token: &EvmToken,
+        pay_to: EvmAddress,
+    ) -> Result<(), Refusal> {
+        let field = "facilitatorAddress";
+        let named = requirements.extra.get(field);
+        let Some(text) = named.and_then(Value::as_str) else {
+            let (expected, found) = ("the address that settles".to_owned(), named.cloned());
+            return Err(Refusal::Extra { field, expected, found });
+        };
+        let refuse = |source| Refusal::Facilitator { found: text.to_owned(), source };
+        let address: EvmAddress = text.parse().map_err(|it| refuse(BadFacilitator::Form(it)))?;
+        let others = [
+            (Some(EvmAddress::from_bytes([0; 20])), BadFacilitator::Zero),
+            (self.payer, BadFacilitator::Payer),
+            (Some(token.address()), BadFacilitator::Token),
+            (Some(pay_to), BadFacilitator::Recipient),
+        ];
+        match others.into_iter().find(|(other, _)| *other == Some(address)) {
+            Some((_, source)) => Err(refuse(source)),
+            None => Ok(()),
+        }
+    }
 }
 
 fn find_token<'a>(
@@ -186,9 +321,13 @@ fn find_token<'a>(
     })
 }
 
-/// `name` and `version` must be there and the token's; the rest must not ask for another kind of
-/// transfer than the one that is signed.
-fn check_extra(requirements: &PaymentRequirements, token: &EvmToken) -> Result<(), Refusal> {
+/// `name` and `version` must be there and the token's, also where only a permit would be signed under
+/// them; the rest must not ask for another kind of payment than the one that is signed.
+fn check_extra(
+    requirements: &PaymentRequirements,
+    token: &EvmToken,
+    scheme: &dyn Scheme,
+) -> Result<(), Refusal> {
     let extra = &requirements.extra;
     let config = token.config();
     for (field, expected) in [("name", &config.name), ("version", &config.version)] {
@@ -198,12 +337,15 @@ fn check_extra(requirements: &PaymentRequirements, token: &EvmToken) -> Result<(
             return Err(Refusal::Extra { field, expected, found });
         }
     }
-    for (field, allowed) in [("assetTransferMethod", &[EIP3009][..]), ("paymentFlow", &FLOWS[..])] {
-        let Some(found) = extra.get(field) else { continue };
-        if !found.as_str().is_some_and(|it| allowed.contains(&it)) {
-            let (expected, found) = (allowed.join(" or "), Some(found.clone()));
-            return Err(Refusal::Extra { field, expected, found });
-        }
+    let allowed = match scheme.charging() {
+        Charging::Whole => &FLOWS[..],
+        Charging::UpTo => &CEILING_FLOWS[..],
+    };
+    if let Some(found) = extra.get("paymentFlow")
+        && !found.as_str().is_some_and(|it| allowed.contains(&it))
+    {
+        let (field, expected) = ("paymentFlow", allowed.join(" or "));
+        return Err(Refusal::Extra { field, expected, found: Some(found.clone()) });
     }
     match extra.get("quote") {
         None | Some(Value::String(_)) => Ok(()),
@@ -223,99 +365,4 @@ fn recipient(text: &str, token: &EvmToken) -> Result<EvmAddress, BadRecipient> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::budget::Limits;
-
-    fn policy() -> Policy {
-        let dollar = Usd::from_micros(1_000_000);
-        Policy::new(Limits { per_payment: dollar, total: dollar })
-    }
-
-    fn honest() -> Value {
-        json!({
-            "scheme": "exact",
-            "network": "eip155:84532",
-            "amount": "1000",
-            "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e",
-            "payTo": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
-            "maxTimeoutSeconds": 300,
-            "extra": { "name": "USDC", "version": "2", "quote": "1.9.v.0.0" },
-            "unknown": [1],
-        })
-    }
-
-    /// The honest offer with one value replaced (or removed, by null), and what is said of it.
-    #[track_caller]
-    fn check(pointer: &str, value: Value, expected: &str) {
-        let mut entry = honest();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        let parent = entry.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-        if value.is_null() {
-            parent.remove(key)
-        } else {
-            parent.insert(key.to_owned(), value)
-        };
-        let outcome = match examine(&entry, &policy()) {
-            Ok(offer) => format!("pays {}", offer.worth),
-            Err(refusal) => refusal.to_string(),
-        };
-        assert!(outcome.contains(expected), "{pointer}: {outcome}");
-    }
-
-    #[test]
-    fn a21_honest_offers_are_paid() {
-        let offer = examine(&honest(), &policy()).unwrap();
-        assert_eq!(offer.quote(), Some("1.9.v.0.0"));
-        assert_eq!(serde_json::to_value(&offer.requirements).unwrap(), honest());
-        let lower = "0x036cbd53842c5426634e7929541ec2318f3dcf7e";
-        check("/asset", json!(lower), "pays $0.001");
-        check("/payTo", json!("0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc"), "pays");
-        check("/extra/quote", Value::Null, "pays");
-        check("/extra/assetTransferMethod", json!("eip3009"), "pays");
-        check("/extra/paymentFlow", json!("upfront"), "pays");
-        check("/maxTimeoutSeconds", json!(600), "pays");
-    }
-
-    #[test]
-    fn a21_hostile_offers_are_refused_with_what_was_expected() {
-        check("/scheme", json!("upto"), r#"scheme: expected "exact", found "upto""#);
-        check("/network", json!("eip155:4242"), r#"found "eip155:4242""#);
-        check("/network", json!("base"), "malformed: expected a CAIP-2 network id");
-        check("/network", json!("eip155:084532"), "network: expected one");
-        check(
-            "/asset",
-            json!("0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"),
-            "asset on eip155:84532",
-        );
-        check("/asset", json!("usdc"), r#"found "usdc""#);
-        check("/payTo", json!("0x3C44"), "payTo");
-        check("/payTo", json!("0x3c44CdDdB6a900fa2b585dd299e03d12FA4293BC"), "EIP-55");
-        check("/payTo", json!(format!("0x{}", "0".repeat(40))), "the zero address");
-        check("/payTo", honest()["asset"].clone(), "the token's own contract");
-        check("/maxTimeoutSeconds", json!(601), "expected 10 to 600, found 601");
-        check("/maxTimeoutSeconds", json!(9), "expected 10 to 600, found 9");
-        check("/maxTimeoutSeconds", json!(u64::MAX), "expected 10 to 600");
-        check("/maxTimeoutSeconds", json!("300"), "malformed");
-        check("/amount", json!("0"), "between 1 and");
-        check("/amount", json!("-5"), "malformed");
-        check("/amount", json!(1000), "malformed");
-        check("/amount", json!("1e3"), "malformed");
-        check("/amount", json!("340282366920938463463374607431768211456"), "malformed");
-    }
-
-    #[test]
-    fn a28_a_foreign_domain_is_never_signed() {
-        check("/extra/name", json!("USD Coin"), r#"extra.name: expected "USDC", found "USD Coin""#);
-        check("/extra/name", Value::Null, r#"extra.name: expected "USDC", found nothing"#);
-        check("/extra/version", json!("1"), r#"extra.version: expected "2", found "1""#);
-        check("/extra/version", json!(2), r#"extra.version: expected "2", found 2"#);
-        check("/extra", Value::Null, "extra.name");
-        check("/network", json!("eip155:8453"), "asset on eip155:8453");
-        check("/extra/assetTransferMethod", json!("permit2"), "extra.assetTransferMethod");
-        check("/extra/paymentFlow", json!("escrow"), "extra.paymentFlow");
-        check("/extra/quote", json!(7), "extra.quote");
-    }
-}
+mod tests;

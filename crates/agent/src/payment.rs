@@ -3,8 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use farebox_billing::Receipt;
-use farebox_chains::{AuthorizationWindow, CannotSign, EvmAddress, find_network};
-use farebox_protocol::wire::{Object, PaymentPayload, SettlementResponse, X402_VERSION, v1};
+use farebox_chains::{
+    AuthorizationWindow, BadPayload, CannotSign, EvmAddress, EvmPayment, Identified, Scheme,
+    check_payment, find_network,
+};
+use farebox_protocol::wire::{
+    Object, PaymentPayload, Raw, SettlementResponse, VerifyRequest, X402_VERSION, v1,
+};
 use farebox_protocol::{Amount, Network, PaymentId, Timestamp, bound_nonce, header};
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -22,6 +27,8 @@ use crate::wallet::Wallet;
 pub struct Terms {
     /// The name of the payment, which the seller's receipt carries as well.
     pub id: PaymentId,
+    /// How it is paid: a row of [`farebox_chains::SCHEMES`].
+    pub scheme: &'static dyn Scheme,
     /// Where it is paid.
     pub network: Network,
     /// In which token.
@@ -30,7 +37,7 @@ pub struct Terms {
     pub token_name: String,
     /// Atomic units are 10⁻ⁿ tokens.
     pub decimals: u8,
-    /// What is paid, in atomic units.
+    /// What is paid, in atomic units; by `upto`, the most that is.
     pub amount: Amount,
     /// What that counts against the budget.
     pub worth: Usd,
@@ -69,7 +76,9 @@ pub(crate) struct StreamReceipt(pub(crate) Arc<OnceLock<Result<Receipt, BadProof
 /// What became of a payment.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The seller shows for it what a payment must show; the budget counts `charged`.
+    /// The seller shows for it what a payment must show. The budget counts `charged` as spent; what
+    /// was signed for besides, by `upto`, it counts as reserved until
+    /// [that can be charged no more](crate::Disclaimers).
     Paid {
         /// In atomic units.
         charged: Amount,
@@ -77,7 +86,7 @@ pub enum Outcome {
         proof: Proof,
     },
     /// Answered, and no receipt yet: it comes inside the stream, or at the receipt's address. The
-    /// budget counts the whole amount as spent.
+    /// budget counts the whole amount as spent, or a ceiling as reserved.
     Accepted,
     /// The seller says that nothing was charged and that nothing will be. That is its word, not a
     /// proof, so the budget goes on counting the amount as reserved: for good, or under
@@ -123,7 +132,6 @@ pub enum Doubt {
 }
 
 /// A payment ready to be sent, as often as needed, always the same bytes.
-#[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) terms: Terms,
     /// In which it is written, and answered.
@@ -132,6 +140,8 @@ pub(crate) struct Signed {
     pub(crate) header: HeaderValue,
     /// Whether the offer had a quote seal, which Farebox gateways put there.
     pub(crate) quoted: bool,
+    /// What the header says, in v2's form.
+    payload: PaymentPayload,
 }
 
 /// Why nothing could be signed.
@@ -140,12 +150,23 @@ pub enum SignError {
     /// The offer is not one that can be signed.
     #[error(transparent)]
     Offer(#[from] CannotSign),
+    /// What was signed does not read back.
+    #[error(transparent)]
+    Payload(#[from] BadPayload),
     /// No nonce.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// The payment does not fit into a header.
     #[error("the payment cannot be written as a header")]
     Header(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The extension by which permits are sent along (x402, extension `eip2612GasSponsoring`).
+const SPONSORING: &str = "eip2612GasSponsoring";
+
+/// Whether a seller declares that permits are submitted.
+pub(crate) fn sponsors_permits(extensions: Option<&Object>) -> bool {
+    extensions.and_then(|it| it.get(SPONSORING)).is_some_and(Value::is_object)
 }
 
 /// Signs the chosen offer. Where there is a quote seal the nonce is derived from it, so that the
@@ -162,60 +183,109 @@ pub(crate) fn sign(
     };
     let valid_before = Timestamp::from_seconds(now.seconds()).plus(offer.validity());
     let window = AuthorizationWindow { valid_after: Timestamp::from_seconds(0), valid_before };
-    let payload = wallet.sign_exact(&offer.requirements, window, nonce)?;
-    let (name, text) = match challenge.version {
-        Version::One => (header::X_PAYMENT, write_v1(offer, payload)),
-        Version::Two => (header::PAYMENT_SIGNATURE, write(offer, challenge, payload)),
+    let payload = PaymentPayload {
+        x402_version: X402_VERSION,
+        payload: wallet.sign(offer, window, nonce)?,
+        resource: challenge.resource.clone(),
+        accepted: offer.requirements.clone(),
+        extensions: challenge.extensions.clone(),
+        rest: Object::new(),
+    };
+    let name = match challenge.version {
+        Version::One => header::X_PAYMENT,
+        Version::Two => header::PAYMENT_SIGNATURE,
+    };
+    let identified = offer.scheme.identify(&payload, &offer.requirements)?;
+    Ok(Signed {
+        terms: terms(wallet, offer, &identified),
+        version: challenge.version,
+        name: HeaderName::from_static(name),
+        header: write(&payload, challenge.version)?,
+        quoted: offer.quote().is_some(),
+        payload,
+    })
+}
+
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signed({})", self.terms.id)
+    }
+}
+
+impl Signed {
+    /// The header of the same payment together with a permit: `info` goes into what the seller
+    /// declares, as official clients write it.
+    pub(crate) fn permitted(
+        &self,
+        declared: Option<&Object>,
+        info: Value,
+    ) -> Result<HeaderValue, SignError> {
+        let object = |it: Option<Value>| match it {
+            Some(Value::Object(object)) => object,
+            Some(_) | None => Object::new(),
+        };
+        let mut sponsoring = object(declared.and_then(|it| it.get(SPONSORING)).cloned());
+        let mut merged = object(sponsoring.get("info").cloned());
+        merged.extend(object(Some(info)));
+        sponsoring.insert("info".to_owned(), Value::Object(merged));
+        let mut payload = self.payload.clone();
+        let extensions = payload.extensions.get_or_insert_default();
+        extensions.insert(SPONSORING.to_owned(), Value::Object(sponsoring));
+        write(&payload, self.version)
+    }
+
+    /// What a chain can be asked about. `None` where it would not be taken, which would be our mistake.
+    pub(crate) fn on_chain(&self, offer: &Offer, now: Timestamp) -> Option<EvmPayment> {
+        let request = VerifyRequest {
+            x402_version: X402_VERSION,
+            payment_payload: Raw::new(self.payload.clone()).ok()?,
+            payment_requirements: Raw::new(offer.requirements.clone()).ok()?,
+        };
+        let checked = check_payment(&offer.token, &request, now);
+        let unfit = |it: &farebox_chains::Refusal| {
+            tracing::error!(payment.id = %self.terms.id, reason = it.message, "our payment is unfit");
+        };
+        checked.inspect_err(unfit).ok()
+    }
+}
+
+fn write(payload: &PaymentPayload, version: Version) -> Result<HeaderValue, SignError> {
+    let text = match version {
+        Version::One => write_v1(payload),
+        Version::Two => header::encode(payload),
     };
     let text = text.map_err(|it| SignError::Header(it.into()))?;
     let mut header = HeaderValue::from_str(&text).map_err(|it| SignError::Header(it.into()))?;
     // Keeps it out of Debug output and of HTTP/2 header tables.
     header.set_sensitive(true);
-    Ok(Signed {
-        terms: terms(wallet, offer, nonce, valid_before),
-        version: challenge.version,
-        name: HeaderName::from_static(name),
-        header,
-        quoted: offer.quote().is_some(),
-    })
-}
-
-fn write(offer: &Offer, challenge: &Challenge, payload: Value) -> serde_json::Result<String> {
-    header::encode(&PaymentPayload {
-        x402_version: X402_VERSION,
-        payload,
-        resource: challenge.resource.clone(),
-        accepted: offer.requirements.clone(),
-        extensions: challenge.extensions.clone(),
-        rest: Object::new(),
-    })
+    Ok(header)
 }
 
 /// The network goes by the name that its offer came with: there is one for each.
-fn write_v1(offer: &Offer, payload: Value) -> serde_json::Result<String> {
-    let network = offer.requirements.network.as_str();
+fn write_v1(payload: &PaymentPayload) -> serde_json::Result<String> {
+    let network = payload.accepted.network.as_str();
     header::encode(&v1::PaymentPayload {
         x402_version: v1::X402_VERSION,
-        scheme: offer.requirements.scheme.clone(),
+        scheme: payload.accepted.scheme.clone(),
         network: find_network(network).map_or(network, |row| row.v1_name).to_owned(),
-        payload,
+        payload: payload.payload.clone(),
         rest: Object::new(),
     })
 }
 
-fn terms(wallet: &Wallet, offer: &Offer, nonce: [u8; 32], valid_before: Timestamp) -> Terms {
-    let (token, payer) = (&offer.token, wallet.address());
-    let (network, asset) = (token.network().clone(), token.address());
+fn terms(wallet: &Wallet, offer: &Offer, identified: &Identified) -> Terms {
+    let token = &offer.token;
     Terms {
-        id: PaymentId::of_authorization(&network, asset.as_bytes(), payer.as_bytes(), &nonce),
-        network,
-        asset,
+        id: identified.id,
+        scheme: offer.scheme,
+        network: token.network().clone(),
+        asset: token.address(),
         token_name: token.config().name.clone(),
         decimals: token.config().decimals,
         amount: offer.amount(),
         worth: offer.worth,
-        payer,
+        payer: wallet.address(),
         pay_to: offer.pay_to,
-        valid_before,
+        valid_before: identified.valid_before,
     }
 }

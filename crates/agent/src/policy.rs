@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use farebox_chains::{EvmToken, NETWORKS, TokenConfig};
+use farebox_chains::{EvmToken, NETWORKS, PayerNode, TokenConfig};
 use farebox_protocol::Network;
 
 use crate::budget::Limits;
@@ -17,21 +17,36 @@ pub enum PlainHttp {
     Allowed,
 }
 
-/// What a seller's word counts for that it did not charge a payment it was sent.
+/// What a seller's word counts for that it did not charge a payment it was sent, or by `upto` only
+/// a part of what was signed.
 ///
-/// Only the chain knows, and this agent does not ask it. A seller that answers `success: false`, or
-/// whose receipt says *released*, may have settled at once all the same; that the signature expires
-/// later proves only that it cannot be charged from then on.
+/// Only the chain knows. A seller that answers `success: false`, or whose receipt says *released*, may
+/// have settled at once all the same, and one that says it charged a little may settle the whole
+/// ceiling until the signature expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Disclaimers {
-    /// Nothing: what was signed and sent stays reserved for as long as the agent runs. No seller can
-    /// draw more out of the budget than it has, whatever it says. An honest seller whose upstream
-    /// fails uses up budget as well.
+    /// Nothing: what was signed and sent stays counted until one of the policy's own
+    /// [nodes](Policy::nodes) shows that it can be charged no more: a transaction that used the
+    /// signature for less, or a block after its end in which it is unused. Without a node that is for
+    /// as long as the agent runs. No seller can draw more out of the budget than it has, whatever it
+    /// says. Without a node an honest seller whose upstream fails uses up budget as well, and `upto`
+    /// costs its ceilings.
     #[default]
     Distrust,
-    /// The amount is free again once the signature has expired. For sellers that are known: one that
-    /// lies is paid, over time, without regard to the total.
+    /// What is not charged is free again once the signature has expired, or at once where the seller
+    /// names the transaction that used it. For sellers that are known: one that lies is paid, over
+    /// time, without regard to the total.
     Trust,
+}
+
+/// Whether Permit2 may spend the wallet's tokens, where no node can be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Permit2Approval {
+    /// Nobody knows. What is paid over Permit2 comes last, and may be refused for want of an allowance.
+    #[default]
+    Unknown,
+    /// It may, all that will be asked for: the wallet's owner has approved it.
+    Given,
 }
 
 /// How the same payment is sent again while its outcome is unknown.
@@ -67,8 +82,13 @@ pub struct Policy {
     pub plain_http: PlainHttp,
     /// Sending again.
     pub retry: Retry,
-    /// Whether sellers are believed that they charged nothing.
+    /// Whether sellers are believed that they charged nothing, or less than was signed.
     pub disclaimers: Disclaimers,
+    /// The wallet's own nodes, at most one of each network. They are asked what Permit2 may spend,
+    /// so that a permit can be signed where it may not, and what became of payments.
+    pub nodes: Vec<PayerNode>,
+    /// What is known of the allowance on other networks.
+    pub permit2_approval: Permit2Approval,
 }
 
 impl Policy {
@@ -77,7 +97,8 @@ impl Policy {
     /// The longest validity unless the policy says otherwise.
     pub const VALIDITY_MAX: Duration = Duration::from_mins(10);
 
-    /// USDC on every network of the built-in table, within `limits`, whatever sellers say.
+    /// USDC on every network of the built-in table, within `limits`, whatever sellers say, and
+    /// without a node.
     pub fn new(limits: Limits) -> Self {
         Self {
             tokens: known_tokens(),
@@ -86,7 +107,14 @@ impl Policy {
             plain_http: PlainHttp::LoopbackOnly,
             retry: Retry::STANDARD,
             disclaimers: Disclaimers::Distrust,
+            nodes: Vec::new(),
+            permit2_approval: Permit2Approval::Unknown,
         }
+    }
+
+    /// The wallet's node on that network.
+    pub(crate) fn node(&self, network: &Network) -> Option<&PayerNode> {
+        self.nodes.iter().find(|it| it.network() == network)
     }
 }
 

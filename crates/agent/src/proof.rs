@@ -1,6 +1,7 @@
 //! Whether what a seller shows for a payment is for the payment that was signed (attack A27).
 
 use farebox_billing::{Receipt, ReceiptState};
+use farebox_chains::Charging;
 use farebox_protocol::wire::SettlementResponse;
 use farebox_protocol::{Amount, PaymentId};
 
@@ -53,6 +54,14 @@ pub enum BadProof {
         /// What it says.
         found: Amount,
     },
+    /// More than the ceiling that was signed: no such settlement exists.
+    #[error("amount: expected at most {ceiling}, found {found}")]
+    Ceiling {
+        /// What was signed, in atomic units.
+        ceiling: Amount,
+        /// What it says.
+        found: Amount,
+    },
     /// Not the hash of a transaction.
     #[error("transaction: expected `0x` and 64 hexadecimal digits, found {found:?}")]
     Transaction {
@@ -61,7 +70,8 @@ pub enum BadProof {
     },
 }
 
-/// Checks a settlement that claims success; returns what was charged.
+/// Checks a settlement that claims success; returns what was charged. Nothing at all, which `upto`
+/// allows, takes no transaction.
 pub(crate) fn check_settlement(
     settlement: &SettlementResponse,
     terms: &Terms,
@@ -71,10 +81,10 @@ pub(crate) fn check_settlement(
         check_payer(payer, terms)?;
     }
     let charged = settlement.amount.unwrap_or(terms.amount);
-    if charged != terms.amount {
-        return Err(BadProof::Amount { expected: terms.amount, found: charged });
+    check_charged(charged, terms)?;
+    if !charged.is_zero() {
+        check_transaction(&settlement.transaction)?;
     }
-    check_transaction(&settlement.transaction)?;
     Ok(charged)
 }
 
@@ -96,10 +106,18 @@ pub(crate) fn check_receipt(receipt: &Receipt, terms: &Terms) -> Result<Option<O
         }
     }
     let charged = receipt.charged;
-    if charged != terms.amount {
-        return Err(BadProof::Amount { expected: terms.amount, found: charged });
-    }
+    check_charged(charged, terms)?;
     Ok(Some(Outcome::Paid { charged, proof: Proof::Receipt(Box::new(receipt.clone())) }))
+}
+
+/// `exact` moves the whole or nothing, `upto` the whole or less.
+fn check_charged(found: Amount, terms: &Terms) -> Result<(), BadProof> {
+    let signed = terms.amount;
+    match terms.scheme.charging() {
+        Charging::Whole if found != signed => Err(BadProof::Amount { expected: signed, found }),
+        Charging::UpTo if signed < found => Err(BadProof::Ceiling { ceiling: signed, found }),
+        Charging::Whole | Charging::UpTo => Ok(()),
+    }
 }
 
 fn check_network(found: &str, terms: &Terms) -> Result<(), BadProof> {

@@ -46,15 +46,14 @@ pub(crate) fn judge(heard: Heard<'_>, version: Version, terms: &Terms) -> Verdic
     let headers = heard.headers;
     match settlement(headers, version) {
         Some(Ok(it)) if it.success => match check_settlement(&it, terms) {
+            Ok(charged) if charged.is_zero() => nothing_owed(),
             Ok(charged) => Verdict::Settled { charged, settlement: Box::new(it) },
             Err(bad) => Verdict::Misfit(bad),
         },
         Some(Ok(it)) if it.error_reason == Some(Reason::SettlementPending) => again(headers),
         Some(Ok(it)) => Verdict::Disclaimed { reason: reason_of(&it) },
         Some(Err(bad)) => Verdict::Misfit(bad),
-        None if headers.get(FAREBOX_CHARGED).is_some_and(|it| it == "0") => {
-            Verdict::Disclaimed { reason: "nothing_owed".to_owned() }
-        }
+        None if headers.get(FAREBOX_CHARGED).is_some_and(|it| it == "0") => nothing_owed(),
         None => judge_status(heard),
     }
 }
@@ -78,6 +77,11 @@ fn judge_status(heard: Heard<'_>) -> Verdict {
         _ if status.is_success() => Verdict::Delivered,
         _ => Verdict::Open,
     }
+}
+
+/// Served and not charged: a seller's word, as any other disclaimer.
+fn nothing_owed() -> Verdict {
+    Verdict::Disclaimed { reason: "nothing_owed".to_owned() }
 }
 
 /// The header by which a Farebox gateway passes on an answer that costs nothing.

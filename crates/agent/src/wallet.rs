@@ -1,4 +1,4 @@
-//! The key that pays: where it comes from, and the one thing it signs.
+//! The key that pays: where it comes from, and the few things it signs.
 
 use std::fmt;
 use std::fs;
@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eth_keystore::{EthKeystore, KdfparamsType, KeystoreError};
-use farebox_chains::{AuthorizationWindow, BadKey, CannotSign, EvmAddress, EvmKey, sign_exact};
-use farebox_protocol::wire::PaymentRequirements;
+use farebox_chains::{
+    AuthorizationWindow, BadKey, CannotSign, Charging, EvmAddress, EvmKey, TransferMethod,
+    sign_eip2612_permit, sign_exact, sign_permit2_exact, sign_upto,
+};
+use farebox_protocol::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use crate::env::{BadVariable, secret_from_env};
+use crate::offer::Offer;
 
 /// The longest key file or keystore that is read.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -139,15 +143,30 @@ impl Wallet {
         self.0.address()
     }
 
-    /// Signs an EIP-3009 authorisation that fulfils `requirements`; returns the payment's
-    /// `payload`. The requirements must have been examined: their own domain is signed.
-    pub(crate) fn sign_exact(
+    /// Signs an authorisation that fulfils an offer; returns the payment's `payload`.
+    pub(crate) fn sign(
         &self,
-        requirements: &PaymentRequirements,
+        offer: &Offer,
         window: AuthorizationWindow,
         nonce: [u8; 32],
     ) -> Result<Value, CannotSign> {
-        sign_exact(&self.0, requirements, window, nonce)
+        let sign = match (offer.scheme.method(), offer.scheme.charging()) {
+            (TransferMethod::Eip3009, _) => sign_exact,
+            (TransferMethod::Permit2, Charging::Whole) => sign_permit2_exact,
+            (TransferMethod::Permit2, Charging::UpTo) => sign_upto,
+        };
+        sign(&self.0, &offer.requirements, window, nonce)
+    }
+
+    /// Signs a permit by which Permit2 may spend the offer's amount and no more (attack A23); returns
+    /// the `info` of `eip2612GasSponsoring`.
+    pub(crate) fn sign_permit(
+        &self,
+        offer: &Offer,
+        nonce: u64,
+        deadline: Timestamp,
+    ) -> Result<Value, CannotSign> {
+        sign_eip2612_permit(&self.0, &offer.requirements, nonce, deadline)
     }
 }
 

@@ -23,5 +23,7 @@ pub(crate) async fn play(stage: &Stage, narrator: &Narrator<'_>) -> Result<Repor
     narrator.say("waiting until every settlement is on chain …");
     let payments = stage.settled_payments().await?;
     let after = stage.balances().await?;
+    // What was signed and not charged is free in the agent's books once the chain has shown it.
+    stage.agent.reconcile().await;
     report::draw_up(stage, steps, &payments, (before, after), narrator.elapsed()).await
 }

@@ -21,7 +21,7 @@ use farebox_agent::{
 use reqwest::Response;
 use url::Url;
 
-use self::options::{KeyArgs, NoPassword, PolicyArgs, Unpayable};
+use self::options::{BadPolicy, KeyArgs, NoPassword, PolicyArgs};
 use self::report::Report;
 use self::request::{BadRequest, RequestArgs};
 
@@ -68,7 +68,8 @@ pub(crate) struct PayArgs {
     max_time: Option<u64>,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Say what would be paid, and pay nothing; needs no key.
+    /// Say what would be paid and why, and pay nothing. Needs no key, but only with one is the
+    /// allowance known that upto and Permit2 take.
     #[arg(long, help_heading = "Payment")]
     dry_run: bool,
     #[command(flatten)]
@@ -134,7 +135,7 @@ enum Failure {
     #[error(transparent)]
     Request(#[from] BadRequest),
     #[error(transparent)]
-    Policy(#[from] Unpayable),
+    Policy(#[from] BadPolicy),
     #[error(transparent)]
     Wallet(#[from] WalletError),
     #[error(transparent)]
@@ -216,13 +217,15 @@ async fn ask(
         http = http.timeout(Duration::from_secs(seconds));
     }
     if args.dry_run {
-        return match preview(http, policy, request).await? {
+        // A key only tells whose allowance is looked at.
+        let payer = args.key.wallet()?.map(|it| it.address());
+        return match preview(http, policy, request, payer).await? {
             Preview::Free(response) => {
                 report.line("nothing to pay: the answer is free");
                 Ok(exit_of_status(&response))
             }
-            Preview::WouldPay(offer) => {
-                report.would_pay(&offer);
+            Preview::WouldPay(choice) => {
+                report.would_pay(&choice);
                 Ok(PayExit::Answered)
             }
         };
@@ -249,7 +252,7 @@ async fn ask(
     let Some(payment) = payment else {
         return Ok(if written.is_ok() { status } else { PayExit::Failed });
     };
-    report.payment(&payment, client.standing());
+    report.payment(&payment, client.reconcile().await);
     Ok(match (exit_of_payment(&payment), written) {
         (PayExit::Answered, Ok(_)) => status,
         (PayExit::Answered, Err(_)) => PayExit::AnswerLost,

@@ -110,6 +110,7 @@ fn a21_500_parallel_payments_never_exceed_a_dollar() {
 enum Step {
     Reserve(u128),
     Settle(usize, u128),
+    SettlePart(usize, u128),
     Release(usize),
     Disclaim(usize, u64),
     Forget(usize),
@@ -121,6 +122,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u128..600).prop_map(Step::Reserve),
         2 => (any::<usize>(), 0_u128..600).prop_map(|(which, charge)| Step::Settle(which, charge)),
+        2 => (any::<usize>(), 0_u128..600)
+            .prop_map(|(which, charge)| Step::SettlePart(which, charge)),
         1 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), 0_u64..50).prop_map(|(which, span)| Step::Disclaim(which, span)),
         1 => any::<usize>().prop_map(Step::Forget),
@@ -173,6 +176,21 @@ impl Model {
                     Ok(()) => {
                         self.chargeable.swap_remove(place);
                         self.charged = self.charged.checked_add(charge).unwrap();
+                    }
+                    Err(error) => {
+                        assert!(amount < charge);
+                        self.open.push(error.reservation);
+                    }
+                }
+            }
+            Step::SettlePart(which, charge) => {
+                let Some((reservation, place)) = self.pick(which) else { return };
+                let amount = reservation.amount().micros();
+                match budget.settle_part(reservation, usd(charge)) {
+                    Ok(rest) => {
+                        self.chargeable[place].0 = amount.checked_sub(charge).unwrap();
+                        self.charged = self.charged.checked_add(charge).unwrap();
+                        self.open.push(rest);
                     }
                     Err(error) => {
                         assert!(amount < charge);

@@ -3,25 +3,36 @@
 use std::time::Duration;
 
 use farebox_billing::Receipt;
+use farebox_chains::{Charging, EvmPayment};
+use farebox_protocol::Reason;
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response};
 use url::Url;
 
+use super::choice::sponsoring_of;
+use super::funding::{ClaimNumber, Funding};
+use super::open::{Open, Said, transaction_of};
 use super::{PaidResponse, Purse, receipt_url};
 use crate::budget::Reservation;
 use crate::challenge::{Challenge, Version};
 use crate::entropy::jittered;
 use crate::error::PayError;
-use crate::payment::{Doubt, Outcome, Payment, Proof, Signed, StreamReceipt};
-use crate::policy::Disclaimers;
+use crate::offer::Offer;
+use crate::payment::{Doubt, Outcome, Payment, Proof, Signed, StreamReceipt, Terms};
 use crate::proof::check_receipt;
 use crate::stream::{is_event_stream, watch};
 use crate::transport::{Arrived, SendError, Transport};
-use crate::usd::Usd;
 use crate::verdict::{Heard, Verdict, judge, says_used};
+use crate::wallet::Wallet;
 
 /// The longest receipt that is read.
 const RECEIPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a permit goes with a payment that went without.
+enum Permit {
+    Added,
+    None,
+}
 
 /// How the sending ended.
 enum Ending {
@@ -31,39 +42,135 @@ enum Ending {
     Failed { error: SendError, before: Arrived },
 }
 
+impl Ending {
+    /// Whether the seller says that Permit2 may not spend enough.
+    fn wants_allowance(&self) -> bool {
+        let Self::Answered { response, verdict: Verdict::Disclaimed { reason }, .. } = self else {
+            return false;
+        };
+        response.status() == StatusCode::PRECONDITION_FAILED
+            && reason == Reason::Permit2AllowanceRequired.as_str()
+    }
+
+    fn before(&self) -> Arrived {
+        match self {
+            Self::Answered { before, .. } | Self::Failed { before, .. } => *before,
+        }
+    }
+
+    /// The same, of a payment that arrived in another form.
+    fn after_an_answer(self) -> Self {
+        match self {
+            Self::Failed { error, .. } => Self::Failed { error, before: Arrived::Perhaps },
+            answered @ Self::Answered { .. } => answered,
+        }
+    }
+}
+
+/// A signed payment on its way, and what was set aside for it.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) request: Request,
+    pub(super) offer: Offer,
+    pub(super) funding: Funding,
+    pub(super) signed: Signed,
+    pub(super) reservation: Reservation,
+    pub(super) claim: Option<ClaimNumber>,
+    /// What the wallet's node can be asked about, if there is one.
+    pub(super) on_chain: Option<EvmPayment>,
+}
+
 impl Purse {
     /// From the signature to the booked outcome.
     pub(super) async fn deliver(
         &self,
         transport: &mut dyn Transport,
-        request: Request,
-        signed: Signed,
-        reservation: Reservation,
+        wallet: &Wallet,
+        challenge: &Challenge,
+        sending: Sending,
     ) -> Result<PaidResponse, PayError> {
-        let url = request.url().clone();
-        match self.send_until_known(transport, request, &signed).await? {
+        let url = sending.request.url().clone();
+        let ending = self.send_until_known(transport, &sending, Arrived::No).await?;
+        let (ending, sending) = if ending.wants_allowance() {
+            let before = ending.before();
+            match self.add_permit(wallet, challenge, sending).await {
+                (sending, Permit::Added) => {
+                    // The answer's connection is free by then.
+                    drop(ending);
+                    let ending = self.send_until_known(transport, &sending, before).await?;
+                    (ending.after_an_answer(), sending)
+                }
+                (sending, Permit::None) => (ending, sending),
+            }
+        } else {
+            (ending, sending)
+        };
+        let terms = &sending.signed.terms;
+        match ending {
             Ending::Failed { error, before: Arrived::No } => {
-                self.budget.release(reservation);
+                self.budget.release(sending.reservation);
+                self.claims.forget(sending.claim);
                 Err(PayError::NotSent(error.source))
             }
             Ending::Failed { error, before: Arrived::Perhaps } => {
-                let receipt_url = receipt_url::derived(&url, &signed);
-                let known = self.look_up(transport, receipt_url.as_ref(), &signed).await;
+                let receipt_url = receipt_url::derived(&url, &sending.signed);
+                let known = self.look_up(transport, receipt_url.as_ref(), terms).await;
                 let outcome = known.unwrap_or(Outcome::Unknown { why: Doubt::Silence });
-                let payment = Box::new(self.book(outcome, receipt_url, signed, reservation));
+                let payment = Box::new(self.book(outcome, receipt_url, sending));
                 Err(PayError::NoAnswer { payment, source: error.source })
             }
             Ending::Answered { response, verdict, before } => {
                 let mut outcome = outcome_of(verdict, before, response.status());
-                let (response, receipt_url) = receipt_url::of_answer(&url, response, &signed).await;
+                let signed = &sending.signed;
+                let (response, receipt_url) = receipt_url::of_answer(&url, response, signed).await;
                 if matches!(outcome, Outcome::Unknown { .. }) {
-                    let known = self.look_up(transport, receipt_url.as_ref(), &signed).await;
+                    let known = self.look_up(transport, receipt_url.as_ref(), terms).await;
                     outcome = known.unwrap_or(outcome);
                 }
-                let payment = self.book(outcome, receipt_url, signed, reservation);
+                let payment = self.book(outcome, receipt_url, sending);
                 Ok(answered(response, payment))
             }
         }
+    }
+
+    /// The same payment with a permit, if Permit2's allowance is missing indeed and one can be signed.
+    /// Its nonce is that of the first sending, so that both together can be charged once.
+    async fn add_permit(
+        &self,
+        wallet: &Wallet,
+        challenge: &Challenge,
+        mut sending: Sending,
+    ) -> (Sending, Permit) {
+        let sponsoring = sponsoring_of(challenge);
+        if matches!(sending.funding, Funding::Token | Funding::Permit { .. }) {
+            return (sending, Permit::None);
+        }
+        self.claims.forget(sending.claim.take());
+        let (offer, payer) = (&sending.offer, wallet.address());
+        let claimed = self.claim(offer, Funding::Allowance, payer, sponsoring).await;
+        let Ok((funding @ Funding::Permit { nonce }, claim)) = claimed else {
+            let claim = claimed.ok().and_then(|(_, claim)| claim);
+            return (self.claimed(sending, claim), Permit::None);
+        };
+        let deadline = sending.signed.terms.valid_before;
+        let Ok(info) = wallet.sign_permit(offer, nonce, deadline) else {
+            return (self.claimed(sending, claim), Permit::None);
+        };
+        match sending.signed.permitted(challenge.extensions.as_ref(), info) {
+            Ok(header) => {
+                tracing::debug!(payment.id = %sending.signed.terms.id, "sent again with a permit");
+                sending.signed.header = header;
+                sending.funding = funding;
+                (self.claimed(sending, claim), Permit::Added)
+            }
+            Err(_) => (self.claimed(sending, claim), Permit::None),
+        }
+    }
+
+    fn claimed(&self, mut sending: Sending, claim: Option<ClaimNumber>) -> Sending {
+        sending.claim = claim;
+        self.claims.signed(claim, sending.on_chain.as_ref());
+        sending
     }
 
     /// Sends the same bytes until an answer says what became of them, a bound is reached, or the
@@ -71,12 +178,14 @@ impl Purse {
     async fn send_until_known(
         &self,
         transport: &mut dyn Transport,
-        mut request: Request,
-        signed: &Signed,
+        sending: &Sending,
+        mut before: Arrived,
     ) -> Result<Ending, PayError> {
+        let signed = &sending.signed;
+        let mut request = sending.request.try_clone().ok_or(PayError::NotRepeatable)?;
         request.headers_mut().insert(signed.name.clone(), signed.header.clone());
         let retry = self.policy.retry;
-        let (mut pause, mut before) = (retry.pause_first, Arrived::No);
+        let mut pause = retry.pause_first;
         let mut left = retry.attempts_max.get();
         loop {
             left = left.saturating_sub(1);
@@ -112,11 +221,11 @@ impl Purse {
     }
 
     /// What the seller's receipt says, where the seller is a Farebox gateway.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         transport: &mut dyn Transport,
         receipt_url: Option<&Url>,
-        signed: &Signed,
+        terms: &Terms,
     ) -> Option<Outcome> {
         let mut request = Request::new(Method::GET, receipt_url?.clone());
         *request.timeout_mut() = Some(Duration::from_secs(10));
@@ -134,59 +243,52 @@ impl Purse {
             }
         }
         let receipt: Receipt = serde_json::from_slice(&json).ok()?;
-        match check_receipt(&receipt, &signed.terms) {
+        match check_receipt(&receipt, terms) {
             Ok(outcome) => outcome,
             Err(bad) => Some(Outcome::Unknown { why: Doubt::Proof(bad) }),
         }
     }
 
     /// Books the outcome in the budget and says it once in the log.
-    fn book(
-        &self,
-        outcome: Outcome,
-        receipt_url: Option<Url>,
-        signed: Signed,
-        reservation: Reservation,
-    ) -> Payment {
+    fn book(&self, outcome: Outcome, receipt_url: Option<Url>, sending: Sending) -> Payment {
+        let Sending { signed, reservation, on_chain, .. } = sending;
         let terms = signed.terms;
-        let said = match &outcome {
-            Outcome::Paid { charged, .. } => {
-                let worth = Usd::of_token_rounded_up(*charged, terms.decimals);
-                self.settle(reservation, worth.unwrap_or(terms.worth));
-                "paid"
+        let stream_receipt = StreamReceipt::default();
+        let (word, said) = match &outcome {
+            Outcome::Paid { charged, proof } => {
+                let transaction = transaction_of(proof);
+                ("paid", Said::Charged { amount: *charged, transaction })
             }
-            Outcome::Accepted => {
-                self.settle(reservation, terms.worth);
-                "accepted"
-            }
-            Outcome::NotCharged { .. } => {
-                match self.policy.disclaimers {
-                    Disclaimers::Trust => self.budget.release_at(reservation, terms.valid_before),
-                    Disclaimers::Distrust => self.budget.keep(reservation),
+            Outcome::Accepted => match terms.scheme.charging() {
+                Charging::Whole => {
+                    ("accepted", Said::Charged { amount: terms.amount, transaction: None })
                 }
-                "not_charged"
-            }
-            Outcome::Unknown { .. } => {
-                self.budget.keep(reservation);
-                "unknown"
-            }
+                Charging::UpTo => ("accepted", Said::NotYet),
+            },
+            Outcome::NotCharged { .. } => ("not_charged", Said::Nothing),
+            Outcome::Unknown { .. } => ("unknown", Said::Unclear),
+        };
+        let reservation = match &said {
+            Said::Charged { amount, .. } => self.spend(reservation, *amount, &terms),
+            Said::Nothing | Said::NotYet | Said::Unclear => reservation,
         };
         tracing::info!(
             payment.id = %terms.id,
             network = %terms.network,
-            scheme = "exact",
+            scheme = terms.scheme.name(),
             amount_units = %terms.amount,
-            outcome = said,
+            outcome = word,
             "payment"
         );
-        Payment { terms, outcome, receipt_url, stream_receipt: StreamReceipt::default() }
-    }
-
-    fn settle(&self, reservation: Reservation, charge: Usd) {
-        if let Err(error) = self.budget.settle(reservation, charge) {
-            // Proofs over the signed amount are refused before; if one came here it stays reserved.
-            tracing::error!(%error, "a charge over its reservation was not booked");
-        }
+        self.leave(Open {
+            terms: terms.clone(),
+            said,
+            reservation,
+            on_chain,
+            receipt_url: receipt_url.clone(),
+            stream_receipt: stream_receipt.clone(),
+        });
+        Payment { terms, outcome, receipt_url, stream_receipt }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use reqwest::{Request, Response};
 
-use super::{Purse, no_redirects};
+use farebox_chains::EvmAddress;
+
+use super::{Choice, Purse, no_redirects};
 use crate::challenge::Challenge;
 use crate::error::PayError;
-use crate::offer::Offer;
 use crate::policy::Policy;
 use crate::transport::{Direct, Transport as _};
 
@@ -15,14 +16,17 @@ pub enum Preview {
     /// No payment is asked for: here is the answer.
     Free(Response),
     /// This is what would be signed.
-    WouldPay(Box<Offer>),
+    WouldPay(Box<Choice>),
 }
 
 /// Sends the request unpaid and says what would be paid for it under `policy`, its budget untouched.
+/// What Permit2 may spend depends on the `payer`: without one, offers over it may be passed over that
+/// would be paid.
 pub async fn preview(
     http: reqwest::ClientBuilder,
     policy: Policy,
     request: Request,
+    payer: Option<EvmAddress>,
 ) -> Result<Preview, PayError> {
     let purse = Purse::new(policy);
     let http = no_redirects(http).map_err(|it| PayError::Unreachable(it.into()))?;
@@ -32,6 +36,6 @@ pub async fn preview(
     let (answer, challenge) = Challenge::of(answer).await;
     let Some(challenge) = challenge? else { return Ok(Preview::Free(answer)) };
     purse.check_way(&url, &answer)?;
-    let (offer, _) = purse.choose(&challenge)?;
-    Ok(Preview::WouldPay(Box::new(offer)))
+    let chosen = Box::pin(purse.choose(&challenge, payer, &mut Direct(&http))).await?;
+    Ok(Preview::WouldPay(Box::new(chosen.choice)))
 }

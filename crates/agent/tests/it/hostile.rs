@@ -1,7 +1,7 @@
 //! Demands that must not be paid: each is refused with what was expected and found, and costs
 //! nothing. Attack rows A21, A22, A23, A16.
 
-use farebox_agent::{PayError, PayingClient, PlainHttp, Policy, Preview, preview};
+use farebox_agent::{Funding, PayError, PayingClient, PlainHttp, Policy, Preview, preview};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -48,7 +48,8 @@ async fn a21_hostile_offers_cost_nothing() {
         (with("maxTimeoutSeconds", json!(31_536_000)), "expected 10 to 600, found 31536000"),
         (with("payTo", json!("0x0000000000000000000000000000000000000000")), "the zero address"),
         (with("network", json!("eip155:1337")), "network: expected one"),
-        (with("scheme", json!("upto")), "scheme: expected \"exact\""),
+        (with("scheme", json!("upto")), "extra.facilitatorAddress: expected"),
+        (with("scheme", json!("batch")), "scheme: expected \"exact\" or \"upto\""),
         (json!(7), "malformed"),
     ];
     for (offer, expected) in &offers {
@@ -145,9 +146,10 @@ async fn a_request_with_a_payment_of_its_own_is_not_touched() {
 async fn a_preview_needs_no_key_and_signs_nothing() {
     let script = vec![demand(&[offer()]), demand(&[with("amount", json!("20001"))]), status(200)];
     let seller = Seller::start(script).await;
-    let look = || preview(http(), policy(), request(Method::GET, &seller.url()));
-    let Ok(Preview::WouldPay(offer)) = look().await else { panic!("no offer") };
-    assert_eq!(offer.amount().units(), 10_000);
+    let look = || preview(http(), policy(), request(Method::GET, &seller.url()), None);
+    let Ok(Preview::WouldPay(choice)) = look().await else { panic!("no offer") };
+    assert_eq!(choice.offer.amount().units(), 10_000);
+    assert_eq!((choice.place, choice.funding), (1, Funding::Token));
     assert!(matches!(look().await, Err(PayError::Refused(_))));
     assert!(matches!(look().await, Ok(Preview::Free(_))));
     assert_one_payment(&seller, 0);

@@ -6,6 +6,9 @@ mod hostile;
 #[cfg(test)]
 mod money;
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "counts of a test are small")]
+mod node;
+#[cfg(test)]
 mod outcomes;
 #[cfg(test)]
 mod receipts;
@@ -15,5 +18,7 @@ mod seller;
 mod streams;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod upto;
 #[cfg(test)]
 mod v1;

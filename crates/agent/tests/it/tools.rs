@@ -60,11 +60,16 @@ pub(crate) fn policy() -> Policy {
 }
 
 pub(crate) fn http() -> reqwest::ClientBuilder {
+    use_tls();
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5))
+}
+
+/// Every HTTP client needs it.
+pub(crate) fn use_tls() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         rustls::crypto::ring::default_provider().install_default().unwrap();
     });
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5))
 }
 
 pub(crate) fn client(clock: &Arc<TestClock>) -> PayingClient {

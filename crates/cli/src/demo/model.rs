@@ -91,10 +91,10 @@ impl Answer {
             ask.messages.iter().flat_map(|it| it.content.split_whitespace()).collect();
         let prompt_text = prompt.join(" ");
         let wanted = ask.max_tokens.unwrap_or(TOKENS_USUAL);
-        let wanted = usize::try_from(wanted).unwrap_or(TOKENS_MAX);
-        let mut tokens = text::tokens(&prompt_text, wanted.min(TOKENS_MAX).saturating_add(1));
+        let wanted = usize::try_from(wanted).unwrap_or(TOKENS_MAX).min(TOKENS_MAX);
+        let mut tokens = text::answer(&prompt_text);
         let cut = wanted < tokens.len();
-        tokens.truncate(wanted.min(TOKENS_MAX));
+        tokens.truncate(wanted);
         Self {
             id: format!("chatcmpl-{:016x}", text::fingerprint(&prompt_text)),
             tokens,

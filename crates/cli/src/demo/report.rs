@@ -51,6 +51,7 @@ impl Report {
 struct Row {
     id: PaymentId,
     route: String,
+    scheme: String,
     quoted: Amount,
     charged: Amount,
     state: &'static str,
@@ -73,6 +74,7 @@ impl From<&StoredPayment> for Row {
         Self {
             id: stored.terms.id,
             route: stored.terms.route.clone(),
+            scheme: stored.terms.scheme.clone(),
             quoted: stored.terms.limit,
             charged,
             state: stored.state.name(),
@@ -85,6 +87,7 @@ impl From<&StoredPayment> for Row {
 #[derive(Debug, Serialize)]
 struct Movements {
     payer: Movement<Amount>,
+    payer_wei: Movement<Amount>,
     seller: Movement<Amount>,
     settler_wei: Movement<Amount>,
 }
@@ -133,6 +136,11 @@ fn movements(stage: &Stage, before: Balances, after: Balances) -> Movements {
             address: people.payer.to_string(),
             before: before.payer,
             after: after.payer,
+        },
+        payer_wei: Movement {
+            address: people.payer.to_string(),
+            before: Amount::from_units(before.payer_wei),
+            after: Amount::from_units(after.payer_wei),
         },
         seller: Movement {
             address: people.seller.to_string(),

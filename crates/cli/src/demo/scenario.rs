@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use farebox_agent::{
-    Limits, Outcome, PaidResponse, PayError, Payment, Policy, Preview, Usd, preview,
+    Choice, Limits, Outcome, PaidResponse, PayError, Payment, Policy, Preview, Usd, preview,
 };
 use farebox_billing::Payment as State;
+use farebox_chains::Charging;
 use farebox_protocol::{PaymentId, header};
 use reqwest::{Method, Request};
 use serde::Serialize;
@@ -109,17 +110,21 @@ pub(super) async fn run(stage: &Stage, narrator: &Narrator<'_>) -> Result<Vec<St
     let asks = [
         Ask::get("The agent asks for the models, which is free", End::Free, "/v1/models"),
         Ask::chat(
-            "It buys a completion; the answer waits for its settlement",
+            "It buys a completion by what it uses; the answer waits for its settlement",
             End::Bought,
             chat(MODEL, "What does a meter know?", 120),
         ),
-        Ask::chat("It buys a stream, which is settled when it ends", End::Bought, {
-            let mut body = chat(MODEL, "Tell me about the night bus.", 160);
-            if let Some(body) = body.as_object_mut() {
-                body.insert("stream".to_owned(), Value::Bool(true));
-            }
-            body
-        }),
+        Ask::chat(
+            "It buys a stream by what it uses, which is settled when it ends",
+            End::Bought,
+            {
+                let mut body = chat(MODEL, "Tell me about the night bus.", 160);
+                if let Some(body) = body.as_object_mut() {
+                    body.insert("stream".to_owned(), Value::Bool(true));
+                }
+                body
+            },
+        ),
         Ask::get("It buys a report at a flat price, settled first", End::Bought, "/reports/tides"),
         Ask::get(
             "It buys a note, answered at once and settled in the background",
@@ -168,7 +173,7 @@ fn chat(model: &str, prompt: &str, max_tokens: u32) -> Value {
 async fn ask_once(stage: &Stage, ask: &Ask, narrator: &Narrator<'_>) -> Result<Step, Failure> {
     let began = narrator.elapsed();
     if let Some(quoted) = quoted(stage, ask).await? {
-        let left = stage.agent.standing().left;
+        let left = stage.agent.reconcile().await.left;
         narrator.tell(&format!("quoted {quoted}; {left} of {BUDGET} left"));
     }
     let answer = stage.agent.execute(ask.request(stage)?).await;
@@ -204,12 +209,21 @@ async fn ask_once(stage: &Stage, ask: &Ask, narrator: &Narrator<'_>) -> Result<S
 }
 
 /// What it costs, asked without a key and whatever the agent may spend.
-async fn quoted(stage: &Stage, ask: &Ask) -> Result<Option<Usd>, Failure> {
+async fn quoted(stage: &Stage, ask: &Ask) -> Result<Option<String>, Failure> {
     let limits = Limits { per_payment: WINDOW_SHOPPING, total: WINDOW_SHOPPING };
+    let policy = Policy { nodes: vec![stage.node.clone()], ..Policy::new(limits) };
     let http = reqwest::Client::builder().timeout(Duration::from_secs(30));
-    let preview = preview(http, Policy::new(limits), ask.request(stage)?).await;
+    let payer = Some(stage.people.payer);
+    let preview = preview(http, policy, ask.request(stage)?, payer).await;
     match preview.map_err(|error| Failure::new("no price could be had").because(error))? {
-        Preview::WouldPay(offer) => Ok(Some(offer.worth)),
+        Preview::WouldPay(choice) => {
+            let Choice { offer, .. } = *choice;
+            let most = match offer.scheme.charging() {
+                Charging::Whole => "",
+                Charging::UpTo => "at most ",
+            };
+            Ok(Some(format!("{most}{} by `{}`", offer.worth, offer.scheme.word())))
+        }
         Preview::Free(_) => Ok(None),
     }
 }

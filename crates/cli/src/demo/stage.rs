@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use farebox_agent::{Limits, PayingClient, Policy, Retry, Usd, Wallet};
 use farebox_billing::Payment;
-use farebox_chains::{EvmAddress, EvmKey};
+use farebox_chains::{EvmAddress, EvmKey, PayerNode};
 use farebox_devnet::{DevAccount, Devnet, DevnetConfig, Mining};
 use farebox_gateway::{Clock, Running, SystemClock};
-use farebox_protocol::Amount;
+use farebox_protocol::{Amount, Network};
 use farebox_store::{Ledger, SqliteLedger, StoredPayment};
 use tempfile::TempDir;
 
@@ -28,6 +28,8 @@ use crate::startup::Background;
 pub(super) const BLOCK_TIME: Duration = Duration::from_secs(2);
 /// What the agent may spend in all.
 pub(super) const BUDGET: Usd = Usd::from_micros(50_000);
+/// The agent's own account, which the dev chain gave nothing: agents sign, the settler pays the gas.
+const AGENT_KEY: &[u8; 32] = b"an agent that owns no gas at all";
 /// What the agent has: a dollar.
 const PURSE: Amount = Amount::from_units(1_000_000);
 /// Longer than any settlement takes with these blocks.
@@ -90,6 +92,8 @@ pub(crate) struct Balances {
     /// Likewise.
     pub(super) seller: Amount,
     /// Wei.
+    pub(super) payer_wei: u128,
+    /// Likewise.
     pub(super) settler_wei: u128,
 }
 
@@ -100,6 +104,8 @@ pub(crate) struct Stage {
     pub(super) chain: Chain,
     pub(super) ledger: Arc<SqliteLedger>,
     pub(super) agent: PayingClient,
+    /// The agent's own node: it reads there what Permit2 may spend, and what became of payments.
+    pub(super) node: PayerNode,
     pub(super) token: EvmAddress,
     /// Where the gateway listens: `http://127.0.0.1:…`.
     pub(super) gateway_url: String,
@@ -121,13 +127,15 @@ impl Stage {
         let devnet = devnet
             .await
             .map_err(|error| Failure::new("the dev chain did not start").because(error))?;
-        let [settler, seller, payer, ..] = devnet.accounts() else {
+        let [settler, seller, ..] = devnet.accounts() else {
             return Err(Failure::new("the dev chain has too few accounts"));
         };
-        devnet.set_token_balance(payer.address, PURSE.units());
+        let payer = EvmKey::from_bytes(*AGENT_KEY)
+            .map_err(|error| Failure::new("the agent's key cannot be used").because(error))?;
+        devnet.set_token_balance((*payer.address().as_bytes()).into(), PURSE.units());
         devnet.set_token_balance(seller.address, 0);
         let people = People {
-            payer: EvmAddress::from_bytes(payer.address.into_array()),
+            payer: payer.address(),
             seller: EvmAddress::from_bytes(seller.address.into_array()),
             settler: EvmAddress::from_bytes(settler.address.into_array()),
         };
@@ -140,11 +148,13 @@ impl Stage {
         let config = files.write(place.path(), settler, people.seller)?;
         let loaded = config::load(&config, Purpose::Serve, Paint::Plain)?;
         let (gateway, ledger) = serve::start(loaded.config, &background).await?;
+        let node = node(&devnet.url())?;
         Ok(Self {
             people,
             chain: Chain::new(&devnet.url(), token)?,
             ledger,
-            agent: agent(payer)?,
+            agent: agent(payer, node.clone())?,
+            node,
             token,
             gateway_url: format!("http://{}", gateway.local_addr()),
             chain_url: devnet.url(),
@@ -164,7 +174,10 @@ impl Stage {
             format!("gateway  {} (settles by {settler})", self.gateway_url),
             format!("token    {} (USDC)", self.token),
             format!("seller   {seller}"),
-            format!("agent    {payer}, has {} USDC, may spend {BUDGET}", PURSE.in_tokens(6)),
+            format!(
+                "agent    {payer}, has {} USDC and no gas, may spend {BUDGET}",
+                PURSE.in_tokens(6)
+            ),
         ]
     }
 
@@ -181,6 +194,7 @@ impl Stage {
         Ok(Balances {
             payer: self.chain.token_balance(self.people.payer).await?,
             seller: self.chain.token_balance(self.people.seller).await?,
+            payer_wei: self.chain.wei(self.people.payer).await?,
             settler_wei: self.chain.wei(self.people.settler).await?,
         })
     }
@@ -283,7 +297,7 @@ match = "POST /v1/chat/completions"
 upstream = "model"
 format = "openai-chat"
 price = {{ input_per_1m = "5.00", output_per_1m = "25.00" }}
-offer = ["exact"]
+offer = ["upto", "exact"]
 description = "Chat completions of the demo model"
 
 [[route]]
@@ -306,12 +320,19 @@ description = "A note"
     }
 }
 
+/// The agent's node.
+fn node(url: &str) -> Result<PayerNode, Failure> {
+    let url = url.parse();
+    let url = url.map_err(|error| Failure::new("the dev chain has no address").because(error))?;
+    PayerNode::new(Network::eip155(84_532), &[url])
+        .map_err(|error| Failure::new("the agent has no node").because(error))
+}
+
 /// An agent that may spend the budget, and asks once: the demo wants to see each answer.
-fn agent(account: &DevAccount) -> Result<PayingClient, Failure> {
-    let key = EvmKey::from_hex(&account.private_key_hex())
-        .map_err(|error| Failure::new("the agent's key cannot be used").because(error))?;
+fn agent(key: EvmKey, node: PayerNode) -> Result<PayingClient, Failure> {
     let mut policy = Policy::new(Limits { per_payment: BUDGET, total: BUDGET });
     policy.retry = Retry { attempts_max: NonZeroU32::MIN, ..Retry::STANDARD };
+    policy.nodes = vec![node];
     let http = reqwest::Client::builder().timeout(Duration::from_secs(30));
     PayingClient::new(http, Wallet::new(key), policy)
         .map_err(|error| Failure::new("the agent's HTTP client could not be made").because(error))

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 use farebox_agent::{
-    BadVariable, Limits, PlainHttp, Policy, Usd, Wallet, WalletError, secret_from_env,
+    BadVariable, Limits, Permit2Approval, PlainHttp, Policy, Usd, Wallet, WalletError,
+    secret_from_env,
 };
-use farebox_chains::{EvmToken, TokenConfig};
+use farebox_chains::{EvmToken, PayerNode, SetupError, TokenConfig};
 use farebox_protocol::Network;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroize as _;
+use url::Url;
+
+use crate::env;
 
 /// What may be paid.
 #[derive(Debug, Args)]
@@ -33,6 +37,15 @@ pub(super) struct PolicyArgs {
     /// version, as eip155:84532/0x036C…dCF7e,6,USDC,2; can be repeated.
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     token: Vec<EvmToken>,
+    /// Your own node of a network, as eip155:8453=https://…; can be repeated, also for one network.
+    /// It is asked what Permit2 may spend of your token, so that you can pay by upto without gas, and
+    /// what became of what you signed. Also read from the environment, with commas between several:
+    /// `FAREBOX_RPC_EIP155_8453`.
+    #[arg(long, value_name = "ID=URL", value_parser = node)]
+    rpc: Vec<(Network, Url)>,
+    /// You have approved Permit2 for your tokens: pay over it without asking a node.
+    #[arg(long)]
+    permit2_approved: bool,
     /// The longest that the signature may stay valid, in seconds.
     #[arg(long, value_name = "S", default_value_t = 600)]
     #[arg(value_parser = clap::value_parser!(u64).range(10..=86_400))]
@@ -66,10 +79,18 @@ pub(super) struct KeyArgs {
     password_env: Option<String>,
 }
 
-/// Nothing could ever be paid with these arguments.
+/// These arguments, or the environment beside them, make no policy.
 #[derive(Debug, thiserror::Error)]
-#[error("--network {0}: no token is known there; name one with --token")]
-pub(super) struct Unpayable(Network);
+pub(super) enum BadPolicy {
+    #[error("--network {0}: no token is known there; name one with --token")]
+    Unpayable(Network),
+    #[error("--rpc {0}=…: no token may be paid with there; name it with --network or --token")]
+    UselessNode(Network),
+    #[error("the environment variable {name}: {problem}")]
+    Variable { name: String, problem: String },
+    #[error("--rpc: {0}")]
+    Node(#[source] SetupError),
+}
 
 /// Why there is no password for the keystore.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +109,7 @@ pub(super) enum NoPassword {
 
 impl PolicyArgs {
     /// The policy that the arguments describe.
-    pub(super) fn build(&self) -> Result<Policy, Unpayable> {
+    pub(super) fn build(&self) -> Result<Policy, BadPolicy> {
         let total = self.budget.unwrap_or(self.max_payment);
         let mut policy = Policy::new(Limits { per_payment: self.max_payment, total });
         policy.tokens.extend(self.token.iter().cloned());
@@ -97,14 +118,49 @@ impl PolicyArgs {
         }
         let payable = |network: &&Network| !policy.tokens.iter().any(|it| it.network() == *network);
         if let Some(network) = self.network.iter().find(payable) {
-            return Err(Unpayable(network.clone()));
+            return Err(BadPolicy::Unpayable(network.clone()));
         }
         policy.validity_max = Duration::from_secs(self.max_validity);
         if self.allow_http {
             policy.plain_http = PlainHttp::Allowed;
         }
+        if self.permit2_approved {
+            policy.permit2_approval = Permit2Approval::Given;
+        }
+        policy.nodes = self.nodes(&policy)?;
         Ok(policy)
     }
+
+    /// The nodes of the networks on which anything may be paid; arguments go before the environment.
+    fn nodes(&self, policy: &Policy) -> Result<Vec<PayerNode>, BadPolicy> {
+        let mut networks: Vec<&Network> = policy.tokens.iter().map(EvmToken::network).collect();
+        networks.sort();
+        networks.dedup();
+        if let Some((network, _)) = self.rpc.iter().find(|(it, _)| !networks.contains(&it)) {
+            return Err(BadPolicy::UselessNode(network.clone()));
+        }
+        let mut nodes = Vec::new();
+        for network in networks {
+            let given = self.rpc.iter().filter(|(it, _)| it == network);
+            let mut urls: Vec<Url> = given.map(|(_, url)| url.clone()).collect();
+            if urls.is_empty() {
+                urls = from_environment(network)?;
+            }
+            if !urls.is_empty() {
+                nodes.push(PayerNode::new(network.clone(), &urls).map_err(BadPolicy::Node)?);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// What `FAREBOX_RPC_EIP155_8453` says of `eip155:8453`. URLs can hold keys: none is repeated.
+fn from_environment(network: &Network) -> Result<Vec<Url>, BadPolicy> {
+    let word = network.as_str().replace(|it: char| !it.is_ascii_alphanumeric(), "_");
+    let name = format!("FAREBOX_RPC_{}", word.to_ascii_uppercase());
+    let Some(text) = env::var(&name) else { return Ok(Vec::new()) };
+    let urls: Result<Vec<Url>, _> = text.split(',').map(|it| it.trim().parse()).collect();
+    urls.map_err(|error| BadPolicy::Variable { name, problem: error.to_string() })
 }
 
 impl KeyArgs {
@@ -137,6 +193,17 @@ impl KeyArgs {
     }
 }
 
+/// `NETWORK=URL`.
+fn node(text: &str) -> Result<(Network, Url), String> {
+    let (network, url) = text.split_once('=').ok_or("expected ID=URL, as eip155:8453=https://…")?;
+    let network: Network = network.parse().map_err(|it| format!("network: {it}"))?;
+    let url: Url = url.parse().map_err(|it| format!("URL: {it}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok((network, url)),
+        other => Err(format!("URL: expected http or https, found {other}")),
+    }
+}
+
 /// `NETWORK/ADDRESS,DECIMALS,NAME,VERSION`.
 fn token(text: &str) -> Result<EvmToken, String> {
     let expected = || "expected NETWORK/ADDRESS,DECIMALS,NAME,VERSION".to_owned();
@@ -155,6 +222,16 @@ fn token(text: &str) -> Result<EvmToken, String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn nodes() {
+        let (network, url) = super::node("eip155:84532=http://127.0.0.1:8545/?key=a=b").unwrap();
+        assert_eq!(network.as_str(), "eip155:84532");
+        assert_eq!(url.as_str(), "http://127.0.0.1:8545/?key=a=b");
+        for bad in ["", "eip155:84532", "base=http://x/", "eip155:1=x", "eip155:1=wss://x/"] {
+            assert!(super::node(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn tokens() {
         let good = "eip155:84532/0x036CbD53842c5426634e7929541eC2318f3dCF7e,6,USDC,2";

@@ -6,8 +6,12 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::Write;
 
-use farebox_agent::{Offer, Outcome, PayError, Payment, Proof, Standing, Terms};
+use farebox_agent::{
+    Choice, Funding, Outcome, PassedOver, PayError, Payment, Proof, Standing, Terms, Usd, WhyNot,
+};
 use farebox_billing::{Receipt, ReceiptState};
+use farebox_chains::Charging;
+use farebox_protocol::{Amount, Reason};
 
 /// Writes lines; what cannot be written is lost, as the exit code says the rest.
 pub(super) struct Report<'a>(&'a mut (dyn Write + Send));
@@ -59,7 +63,9 @@ impl<'a> Report<'a> {
                     let number = place.saturating_add(1);
                     self.line(format!("  offer {number}: {refusal}"));
                 }
-                self.line("  help: nothing was signed; see --max-payment, --network and --token");
+                self.line(
+                    "  help: nothing was signed; see --max-payment, --network, --token and --rpc",
+                );
             }
             PayError::NoAnswer { payment, .. } => {
                 self.error(error);
@@ -78,16 +84,37 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What would be paid.
-    pub(super) fn would_pay(&mut self, offer: &Offer) {
+    /// What would be paid, and why that.
+    pub(super) fn would_pay(&mut self, choice: &Choice) {
+        let Choice { place, offer, funding, others } = choice;
         let token = offer.token.config();
         let amount = offer.amount();
         let tokens = amount.in_tokens(token.decimals);
         let network = offer.token.network();
-        self.line(format!("would pay {tokens} {} ({amount} units) on {network}", token.name));
+        let up_to = match offer.scheme.charging() {
+            Charging::Whole => "",
+            Charging::UpTo => "up to ",
+        };
+        let name = &token.name;
+        self.line(format!("would pay {up_to}{tokens} {name} ({amount} units) on {network}"));
+        self.field("by", format!("{}, offer {place}: {}", offer.scheme.word(), moved_by(*funding)));
         self.field("to", offer.pay_to);
         self.field("asset", offer.token.address());
         self.field("valid", format!("{} s", offer.validity().as_secs()));
+        for PassedOver { place, why } in others {
+            match why {
+                WhyNot::Refused(refusal) => self.line(format!("  not offer {place}: {refusal}")),
+                WhyNot::Behind { scheme, worth, funding } => {
+                    let moved_by = moved_by(*funding);
+                    self.line(format!(
+                        "  not offer {place}: {scheme}, at most {worth}, {moved_by}"
+                    ));
+                }
+            }
+        }
+        if !others.is_empty() {
+            self.line(ORDER);
+        }
     }
 
     /// What was paid and what became of it.
@@ -98,23 +125,44 @@ impl<'a> Report<'a> {
         if let Some(url) = &payment.receipt_url {
             self.field("receipt", url);
         }
-        self.field("budget", format!("{} left", standing.left));
+        let Standing { left, reserved, .. } = standing;
+        let kept = if reserved == Usd::ZERO {
+            String::new()
+        } else {
+            format!(", {reserved} of the rest reserved for what may yet be charged")
+        };
+        self.field("budget", format!("{left} left{kept}"));
     }
 
     fn outcome(&mut self, payment: &Payment) {
-        let Terms { amount, decimals, token_name, network, .. } = &payment.terms;
-        let tokens = amount.in_tokens(*decimals);
-        let paid = format!("{tokens} {token_name} ({amount} units) on {network}");
+        let Terms { amount, decimals, token_name, network, scheme, .. } = &payment.terms;
+        let of = |it: Amount| {
+            format!("{} {token_name} ({it} units) on {network}", it.in_tokens(*decimals))
+        };
+        let signed = match scheme.charging() {
+            Charging::Whole => of(*amount),
+            Charging::UpTo => format!("up to {}", of(*amount)),
+        };
         match &payment.outcome {
-            Outcome::Paid { .. } => self.line(format!("paid {paid}")),
-            Outcome::Accepted => self.line(format!("paid {paid}; it settles later")),
+            Outcome::Paid { charged, .. } => {
+                self.line(format!("paid {}", of(*charged)));
+                if charged < amount {
+                    self.line(format!("  signed for {signed}"));
+                }
+            }
+            Outcome::Accepted => self.line(format!("paid {signed}; it settles later")),
             Outcome::NotCharged { reason } => {
                 self.line(format!("not charged, says the seller: {reason}"));
-                self.line(format!("  signed for {paid}, which nobody can settle once it expires"));
+                self.line(format!(
+                    "  signed for {signed}, which nobody can settle once it expires"
+                ));
+                if reason == Reason::Permit2AllowanceRequired.as_str() {
+                    self.line(ALLOWANCE);
+                }
             }
             Outcome::Unknown { why } => {
                 self.line(format!("UNKNOWN whether charged: {why}"));
-                self.line(format!("  signed for {paid}"));
+                self.line(format!("  signed for {signed}"));
                 self.line("  help: look at the receipt or the chain before you pay again");
             }
         }
@@ -150,3 +198,21 @@ impl<'a> Report<'a> {
         self.field("charged", charged);
     }
 }
+
+/// How an offer's money gets moved.
+fn moved_by(funding: Funding) -> &'static str {
+    match funding {
+        Funding::Token => "moved by the token itself",
+        Funding::Allowance => "moved by Permit2, whose allowance is there",
+        Funding::Permit { .. } => "moved by Permit2, on a permit for this amount alone",
+        Funding::Unsure => "moved by Permit2, whose allowance nobody knows; see --rpc",
+    }
+}
+
+/// How the offer was chosen.
+const ORDER: &str =
+    "  order: what can surely be moved, the lowest amount, upto before exact, the seller's";
+/// What to do where Permit2 may not spend the token.
+const ALLOWANCE: &str = "\
+  help: Permit2 may not spend your token: give --rpc with your key so that a permit is signed, or approve \
+  Permit2 (0x000000000022D473030F116dDEE9F6B43aC78BA3) once";

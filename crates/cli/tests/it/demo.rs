@@ -48,8 +48,15 @@ fn the_demo_adds_up() {
     assert_eq!(states, ["settled", "settled", "settled", "settled", "released"]);
     let charged: u128 = payments.iter().map(|it| units(&it["charged"])).sum();
     assert!(0 < charged && charged <= 50_000, "within the budget: {charged}");
+    let schemes: Vec<&str> = payments.iter().map(|it| it["scheme"].as_str().unwrap()).collect();
+    assert_eq!(schemes, ["upto", "upto", "exact", "exact", "upto"]);
     for payment in payments.iter().filter(|it| it["state"] == "settled") {
-        assert_eq!(payment["charged"], payment["quoted"], "`exact` charges the quote");
+        let (charged, quoted) = (units(&payment["charged"]), units(&payment["quoted"]));
+        if payment["scheme"] == "upto" {
+            assert!(0 < charged && charged < quoted, "`upto` charges what was used: {payment}");
+        } else {
+            assert_eq!(charged, quoted, "`exact` charges the quote");
+        }
     }
     let transactions: HashSet<&str> =
         payments.iter().filter_map(|it| it["transaction"].as_str()).collect();
@@ -61,6 +68,7 @@ fn the_demo_adds_up() {
     assert_eq!(moved(&balances["seller"]), charged);
     assert!(units(&balances["payer"]["after"]) < units(&balances["payer"]["before"]));
     assert!(0 < moved(&balances["settler_wei"]), "gas was paid");
+    assert_eq!(units(&balances["payer_wei"]["before"]), 0, "and not by the payer");
     assert!(all(&report, "checks").iter().all(|it| it["holds"] == true));
 
     // The agent bought on blocks that come every two seconds, and waited for them.

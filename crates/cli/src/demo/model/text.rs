@@ -51,6 +51,15 @@ pub(super) fn fingerprint(text: &str) -> u64 {
     })
 }
 
+/// The fewest tokens of an answer, and how many more there may be.
+const ANSWER: (usize, u64) = (60, 64);
+
+/// The whole answer to `prompt`: how long it is, the prompt decides as well.
+pub(super) fn answer(prompt: &str) -> Vec<String> {
+    let more = fingerprint(prompt).checked_rem(ANSWER.1).unwrap_or_default();
+    tokens(prompt, ANSWER.0.saturating_add(usize::try_from(more).unwrap_or_default()))
+}
+
 /// The first `count` tokens of an answer to `prompt`; a token is a word with the space before it.
 pub(super) fn tokens(prompt: &str, count: usize) -> Vec<String> {
     let mut state = fingerprint(prompt);
@@ -78,6 +87,14 @@ pub(super) fn tokens(prompt: &str, count: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_end_by_themselves() {
+        for prompt in ["", "hello", "What does a meter know?", "Tell me about the night bus."] {
+            assert!((60..124).contains(&answer(prompt).len()), "{prompt}");
+            assert_eq!(answer(prompt), answer(prompt));
+        }
+    }
 
     #[test]
     fn as_many_tokens_as_asked_for_and_the_same_again() {

@@ -57,12 +57,14 @@ pub(super) async fn all(
     let audit =
         audit.map_err(|error| Failure::new("the ledger could not be audited").because(error))?;
     let agent = stage.agent.standing().spent.micros();
+    let gas = [balances.payer_wei.before, balances.payer_wei.after];
     Ok(vec![
         Check::equal("steps that ended as they were meant to", steps.len(), as_meant),
         Check::equal("what was charged is settled on chain", charged, settled_sum),
         Check::equal("the payer paid what was charged", charged, paid(&balances.payer)?),
         Check::equal("the seller got what was charged", charged, received(&balances.seller)?),
         Check::equal("the agent's own books say the same", charged, Amount::from_units(agent)),
+        Check::equal("the payer owned no money for gas", Amount::ZERO, sum(gas)?),
         Check::equal("one settlement for each purchase", bought, settled.len()),
         Check::equal("each in a transaction of its own", settled.len(), transactions.len()),
         Check::equal(

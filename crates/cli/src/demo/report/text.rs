@@ -58,6 +58,7 @@ impl Report {
         let mut table = Table::new([
             ("#", right),
             ("request", left),
+            ("by", left),
             ("quoted", right),
             ("charged", right),
             ("state", left),
@@ -70,7 +71,7 @@ impl Report {
         table
     }
 
-    fn purchase(&self, number: usize, step: &Step, row: Option<&Row>) -> [String; 6] {
+    fn purchase(&self, number: usize, step: &Step, row: Option<&Row>) -> [String; 7] {
         let amount = |it: Option<Amount>| {
             it.map_or_else(|| "-".to_owned(), |it| it.in_tokens(self.decimals))
         };
@@ -78,6 +79,7 @@ impl Report {
         [
             number.to_string(),
             step.request.clone(),
+            row.map_or_else(|| "-".to_owned(), |it| it.scheme.clone()),
             amount(row.map(|it| it.quoted)),
             amount(row.map(|it| it.charged)),
             row.map_or_else(|| step.end.in_words(), |it| it.state).to_owned(),
