@@ -6,10 +6,12 @@
 //! then writes the priced limits into the body that the upstream gets.
 
 mod anthropic_messages;
+pub(crate) mod betas;
 mod edit;
 mod fields;
 mod json;
 mod known;
+mod logprobs;
 mod members;
 mod openai_chat;
 mod openai_completions;

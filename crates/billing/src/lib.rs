@@ -11,6 +11,7 @@ mod pricing;
 mod receipt;
 mod usage;
 
+pub use crate::facts::betas::unpriced_beta;
 pub use crate::facts::{
     AnswerKind, BadBody, Ceiling, OutputLimit, RequestFacts, UsageBounds, UsageEvent,
 };

@@ -19,7 +19,7 @@ pub(crate) mod work;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farebox_billing::{BadBody, RequestFacts};
+use farebox_billing::{BadBody, Format, RequestFacts, unpriced_beta};
 use farebox_protocol::Digest;
 use http::{HeaderMap, Method};
 
@@ -59,6 +59,9 @@ impl Asked {
         if !config.models.has(facts.model.as_deref()) {
             return Err(no_such_model(facts.model.as_deref()));
         }
+        if config.format == Format::AnthropicMessages {
+            refuse_unpriced_betas(&headers)?;
+        }
         Ok(Self { route, method, target, headers, body, digest, facts })
     }
 
@@ -71,6 +74,21 @@ impl Asked {
         });
         enforced.await?
     }
+}
+
+/// A beta can make every token dearer than the price that was quoted.
+fn refuse_unpriced_betas(headers: &HeaderMap) -> Result<(), Problem> {
+    for value in headers.get_all("anthropic-beta") {
+        let text = value.to_str().map_err(|_| {
+            Problem::new(Kind::MalformedRequest, "`anthropic-beta` is not a list of names.")
+        })?;
+        if let Some(name) = unpriced_beta(text) {
+            let name: String = name.chars().take(MODEL_SHOWN).collect();
+            let detail = format!("The beta `{name}` in `anthropic-beta` has no price here.");
+            return Err(Problem::new(Kind::MalformedRequest, detail));
+        }
+    }
+    Ok(())
 }
 
 /// In the words that OpenAI has for it.

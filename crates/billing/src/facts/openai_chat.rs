@@ -9,7 +9,7 @@ use super::fields::{self, Allowed, UNPRICED, Unpriced};
 use super::json::{for_each_member, kind};
 use super::known::{CALLER, SAMPLING};
 use super::members::Members;
-use super::{BadBody, Ceiling, OutputLimit, Pointer, RequestFacts, UsageBounds, strict};
+use super::{BadBody, Ceiling, OutputLimit, Pointer, RequestFacts, UsageBounds, logprobs, strict};
 
 /// Fields that may occur besides [`SAMPLING`] and [`CALLER`]: those that are read here, and those that
 /// do no harm.
@@ -59,6 +59,7 @@ pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBo
     fields::service_tier(&members)?;
     let choices = fields::choices(&members, "n", ceiling.max_choices)?;
     let per_choice = limit(&members, ceiling)?;
+    logprobs::refuse_too_many(&members, choices.saturating_mul(per_choice))?;
     let prompt = prompt::read(&members)?;
     let answer = fields::answer(&members)?;
     let bounds = UsageBounds {

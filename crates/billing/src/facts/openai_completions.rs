@@ -11,7 +11,7 @@ use super::known::{CALLER, SAMPLING};
 use super::members::Members;
 use super::prompt::{MESSAGE_TOKENS, Prompt, REQUEST_TOKENS};
 use super::tokens;
-use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, strict};
+use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, logprobs, strict};
 
 /// Fields that may occur besides [`SAMPLING`] and [`CALLER`]: those that are read here, and those that
 /// do no harm.
@@ -61,11 +61,13 @@ pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBo
     let (prompt, prompts) = prompt(&members)?;
     let choices = each.saturating_mul(prompts);
     let echoed = if fields::flag(&members, "echo")? { prompt.tokens_max() } else { 0 };
+    let echoed = each.saturating_mul(echoed);
+    logprobs::refuse_long_echo(echoed)?;
+    let output_tokens = choices.saturating_mul(per_choice).saturating_add(echoed);
+    logprobs::refuse_too_many(&members, output_tokens)?;
     let bounds = UsageBounds {
         input_tokens: prompt.tokens_max(),
-        output_tokens: choices
-            .saturating_mul(per_choice)
-            .saturating_add(each.saturating_mul(echoed)),
+        output_tokens,
         output_tokens_per_choice: per_choice,
     };
     Ok(RequestFacts {

@@ -12,7 +12,7 @@ use super::edit::{set, take_out_auto_tier, written};
 use super::fields::{self, Allowed, Unpriced};
 use super::json::{for_each_member, kind, string};
 use super::members::Members;
-use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, UsageEvent, strict};
+use super::{BadBody, Ceiling, Pointer, RequestFacts, UsageBounds, UsageEvent, logprobs, strict};
 
 /// Fields that may occur: those that are read here, and those that neither become prompt nor have
 /// the server do more.
@@ -79,6 +79,7 @@ pub(super) fn read(body: &[u8], ceiling: &Ceiling) -> Result<RequestFacts, BadBo
     // Reasoning is within it.
     let asked = fields::count(&members, LIMIT, 1)?;
     let limit = asked.map_or(ceiling.max_output_tokens, |it| it.min(ceiling.max_output_tokens));
+    logprobs::refuse_too_many(&members, limit)?;
     let prompt = prompt::read(&members)?;
     let bounds = UsageBounds {
         input_tokens: prompt.tokens_max(),

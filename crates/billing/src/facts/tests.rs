@@ -3,6 +3,7 @@
 mod allowed;
 mod completions;
 mod embeddings;
+mod logprobs;
 mod messages;
 mod responses;
 
