@@ -11,6 +11,7 @@ mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_responses;
+mod outline;
 mod reader;
 pub mod sse;
 mod tally;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
+use super::outline::Outline;
 use super::reader::Reader;
 use super::sse::{self, Decoder, Frame, Rest};
 use super::tally::{Tally, Verdict};
@@ -19,6 +20,8 @@ pub(super) struct EventFilter {
     reader: Reader,
     decoder: Decoder,
     tally: Tally,
+    /// Of an event that is too long to be kept.
+    outline: Outline,
     unread_bytes: u64,
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -30,6 +33,7 @@ impl EventFilter {
             reader,
             decoder: Decoder::default(),
             tally: Tally::of_stream(facts),
+            outline: Outline::default(),
             unread_bytes: 0,
             held: Vec::new(),
             held_bytes: 0,
@@ -66,9 +70,11 @@ impl EventFilter {
             Frame::Part(bytes) => {
                 let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 self.unread_bytes = self.unread_bytes.saturating_add(length);
+                self.skim(&bytes);
                 (bytes, Verdict::Forward)
             }
             Frame::Event(bytes) => {
+                self.outline = Outline::default();
                 let verdict = self.judge(&bytes);
                 (bytes, verdict)
             }
@@ -96,6 +102,14 @@ impl EventFilter {
         let mut event = Vec::from(bytes);
         event.extend_from_slice(lacking);
         self.pass(Frame::Event(Bytes::from(event)))
+    }
+
+    /// Reads what can be read of an event that has left before its end came.
+    fn skim(&mut self, bytes: &[u8]) {
+        let Some(document) = self.outline.push(bytes) else { return };
+        if (self.reader.event)(&document, &mut self.tally) == Verdict::End {
+            self.tally.complete();
+        }
     }
 
     fn judge(&mut self, event: &[u8]) -> Verdict {

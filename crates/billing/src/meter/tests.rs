@@ -392,3 +392,30 @@ fn content_that_is_nested_deep_hides_no_usage() {
         assert_eq!((metered.content, metered.ending), (Content::Some, Ending::Complete));
     }
 }
+
+/// What a client had written into it is not its usage.
+#[test]
+fn the_usage_of_an_event_too_long_is_read() {
+    let long = "x".repeat(sse::EVENT_BYTES_MAX.saturating_mul(2));
+    let usage = |input: u64| format!(r#""usage":{{"input_tokens":{input},"output_tokens":300}}"#);
+    let fake = usage(1);
+    let event = format!(
+        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\
+         \"instructions\":\"\\\"usage\\\":{{}}}}\",\"tools\":[{{{fake}}}],\
+         \"output\":[{{\"text\":\"{long}\"}}],{},\"metadata\":{{{fake}}}}}}}\n\n",
+        usage(100_000)
+    );
+    for size in [1_000, 1 << 16, 1 << 20, 1 << 22] {
+        let mut filter = StreamFilter::new(Format::OpenAiResponses, &RequestFacts::default());
+        let mut out = Vec::new();
+        for chunk in event.as_bytes().chunks(size) {
+            out.extend(filter.push(Bytes::copy_from_slice(chunk)));
+        }
+        let ended = filter.end();
+        let metered = *ended.metered();
+        out.extend(ended.finish(None));
+        assert!(out.concat() == event.as_bytes(), "chunks of {size}");
+        assert_eq!(metered.usage, Some(Usage::reported(100_000, 300)), "chunks of {size}");
+        assert_eq!((metered.ending, metered.content), (Ending::Complete, Content::Some));
+    }
+}
