@@ -13,6 +13,8 @@ use farebox_protocol::wire::{
 };
 use farebox_protocol::{Reason, Timestamp};
 use reqwest::Method;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -33,12 +35,14 @@ pub struct RemoteConfig {
     pub urls: Vec<Url>,
     /// The longest wait for a whole answer; settlements wait for blocks, so not less than 30 s.
     pub timeout: Duration,
+    /// What they know their customer by: `Authorization: Bearer …` (RFC 6750), sent to each of them.
+    pub bearer: Option<SecretString>,
 }
 
 /// Verifies and settles by asking others.
 #[derive(Clone, Debug)]
 pub struct RemoteFacilitator {
-    http: reqwest::Client,
+    client: read::Client,
     urls: Vec<Url>,
     reader: Option<ChainReader>,
 }
@@ -62,7 +66,9 @@ impl RemoteFacilitator {
             context: context.to_owned(),
             source: Some(Box::new(error)),
         })?;
-        Ok(Self { http, urls: config.urls, reader })
+        let authorization = config.bearer.as_ref().map(bearer).transpose()?;
+        let client = read::Client { http, authorization };
+        Ok(Self { client, urls: config.urls, reader })
     }
 
     /// Asks in turn until somebody answers in full; only for what moves nothing.
@@ -74,7 +80,7 @@ impl RemoteFacilitator {
     ) -> Result<T, FacilitatorError> {
         let mut last = None;
         for url in &self.urls {
-            match read::exchange(&self.http, (method.clone(), url, path), body).await {
+            match self.client.exchange((method.clone(), url, path), body).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => last = Some((host_of(url), failure)),
             }
@@ -92,7 +98,7 @@ impl RemoteFacilitator {
         let mut last = FacilitatorError { context: "nobody to ask".to_owned(), source: None };
         for url in &self.urls {
             let target = (Method::POST, url, "settle");
-            match read::exchange(&self.http, target, Some(body)).await {
+            match self.client.exchange(target, Some(body)).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if failure.maybe_done() => {
                     tracing::warn!(host = %host_of(url), error = %failure, "a settlement may be under way");
@@ -205,6 +211,19 @@ impl Facilitator for RemoteFacilitator {
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {
         self.ask(Method::GET, "supported", None).await
     }
+}
+
+/// The header that a key is sent in, never shown.
+fn bearer(key: &SecretString) -> Result<HeaderValue, FacilitatorError> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
+    if let Ok(header) = &mut header {
+        header.set_sensitive(true);
+    }
+    // The error says what is wrong and not with what.
+    header.map_err(|error| FacilitatorError {
+        context: "the key for remote facilitators cannot stand in a header".to_owned(),
+        source: Some(Box::new(error)),
+    })
 }
 
 /// The checks that need nobody else; `None` for what is no payment on an EVM network. Where

@@ -17,21 +17,20 @@ mod values;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use annotate_snippets::Renderer;
-use farebox_gateway::{GatewayConfig, Limits, Route};
+use farebox_gateway::{GatewayConfig, Limits, Route, facilitator_paths};
 use toml::de::DeTable;
 
-pub(crate) use self::facilitator::{Endpoints, FacilitatorPlan};
-use self::facilitator::{Kind, RemoteAllowed};
+pub(crate) use self::facilitator::FacilitatorPlan;
+use self::facilitator::{Kind, Role};
 pub(crate) use self::network::NetworkPlan;
 use self::network::{Need, Needs};
 use self::problem::{Problem, Problems, Source};
 use self::route::Declared;
 use self::secret::Secrets;
 use self::section::{Section, Value};
-use self::server::Server;
+use self::server::{Reach, Server};
 pub(crate) use self::summary::summary;
 use crate::env;
 use crate::failure::Failure;
@@ -57,8 +56,8 @@ pub(crate) struct Config {
     pub(crate) facilitator: FacilitatorPlan,
     /// `[server]`.
     pub(crate) server: Server,
-    /// How long running requests may take at a shutdown.
-    pub(crate) drain: Duration,
+    /// Bounds on connections and requests, and on a shutdown.
+    pub(crate) limits: Limits,
     /// What only a gateway has; `None` for a facilitator alone.
     pub(crate) selling: Option<Selling>,
 }
@@ -245,12 +244,15 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
     let sells = tables.sells;
     let server = tables.server.and_then(|it| server::server(it, problems));
     let kind = tables.facilitator.as_ref().and_then(facilitator_kind);
-    let remote = match sells {
-        Sells::Yes => RemoteAllowed::Yes,
-        Sells::No => RemoteAllowed::No,
+    let role = match sells {
+        Sells::Yes => Role::Gateway,
+        Sells::No => Role::Facilitator,
     };
-    let facilitator =
-        tables.facilitator.and_then(|it| facilitator::facilitator(it, remote, secrets, problems));
+    let reach = server.as_ref().map_or(Reach::ThisMachine, Server::reach);
+    let facilitator = tables
+        .facilitator
+        .and_then(|it| facilitator::facilitator(it, (role, reach), secrets, problems));
+    let shown = facilitator.as_ref().and_then(FacilitatorPlan::shown);
     let needs = Needs {
         rpc: if kind == Some(Kind::Remote) { Need::Optional } else { Need::Required },
         pay_to: sells.need(),
@@ -267,6 +269,7 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
         upstreams: &upstreams.unwrap_or_default(),
         public_url: server.as_ref().map(|it| &it.public_url),
         versions: server.as_ref().map(|it| it.versions).unwrap_or_default(),
+        taken: &shown.map(|_| facilitator_paths()).unwrap_or_default(),
     };
     let routes = tables.route.map(|it| route::routes(&it, declared, problems)).unwrap_or_default();
     let server = server?;
@@ -274,8 +277,7 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
         Sells::Yes => Some(selling_of(&server, ledger?, routes, limits)),
         Sells::No => None,
     };
-    let drain = limits.drain;
-    Some(Config { networks: networks.plans, facilitator: facilitator?, server, drain, selling })
+    Some(Config { networks: networks.plans, facilitator: facilitator?, server, limits, selling })
 }
 
 fn facilitator_kind(section: &Section<'_>) -> Option<Kind> {

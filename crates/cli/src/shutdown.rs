@@ -1,5 +1,6 @@
 //! Waits for the user or the service manager to ask for an end.
 
+use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +20,16 @@ pub(crate) enum StopSignal {
     Interrupt,
     /// SIGTERM: whatever runs the service.
     Terminate,
+}
+
+impl StopSignal {
+    /// How long the end is announced: a person who presses Ctrl-C has no load balancer to wait for.
+    pub(crate) fn notice(self, lame_duck: Duration) -> Duration {
+        match self {
+            Self::Interrupt => Duration::ZERO,
+            Self::Terminate => lame_duck,
+        }
+    }
 }
 
 impl fmt::Display for StopSignal {

@@ -87,13 +87,13 @@ pub(crate) async fn facilitator(
     let chains: Vec<NetworkConfig> = networks.iter().map(|it| chain(it, routes)).collect();
     let Background { tasks, stop } = background.clone();
     match plan {
-        FacilitatorPlan::InProcess { keys, endpoints: _ } => {
+        FacilitatorPlan::InProcess { keys, .. } => {
             let local = LocalFacilitator::new(chains, keys, tasks, stop).map_err(set_up)?;
             refuse_if_any(&local.check().await)?;
             refuse_if_any(&without_gas(networks, &local.signers()).await?)?;
             Ok(Arc::new(local))
         }
-        FacilitatorPlan::Remote { urls, timeout } => {
+        FacilitatorPlan::Remote { urls, timeout, api_key: bearer } => {
             let known: Vec<NetworkConfig> =
                 chains.into_iter().filter(|it| !it.rpc.is_empty()).collect();
             let reader = if known.is_empty() {
@@ -104,7 +104,7 @@ pub(crate) async fn facilitator(
             if let Some(reader) = &reader {
                 refuse_if_any(&reader.check().await)?;
             }
-            let remote = RemoteFacilitator::new(RemoteConfig { urls, timeout }, reader);
+            let remote = RemoteFacilitator::new(RemoteConfig { urls, timeout, bearer }, reader);
             let remote = remote.map_err(|error| {
                 Failure::new("the remote facilitator cannot be used").because(error)
             })?;

@@ -5,7 +5,10 @@
 //!
 //! A payment that is refused is an answer like any other: HTTP 200 with `isValid: false` or
 //! `success: false`, which is what the official servers read. Other statuses say that there is no
-//! answer: 400 for a body that is not understood, 503 for a chain that cannot be asked.
+//! answer: 400 for a body that is not understood, 401 for a caller who is not known, 503 for a chain
+//! that cannot be asked.
+
+pub(crate) mod terms;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,16 +27,20 @@ use farebox_chains::{
 };
 use farebox_protocol::Reason;
 use farebox_protocol::wire::{VerifyRequest, X402_VERSION, v1};
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use self::terms::{Caller, FacilitatorTerms};
 use crate::app::Mount;
 use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{Limits, PathPattern};
+use crate::problem::{Kind, Problem};
+use crate::routes::{HEALTH, READY};
 use crate::server::listening::{Answers, Listening};
 
 /// The longest body that is read; payments are a few kilobytes.
@@ -41,30 +48,39 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What a client is told to wait when the chain cannot be asked, in seconds.
 const RETRY_AFTER_SECONDS: &str = "2";
 
+const VERIFY: &str = "/verify";
+const SETTLE: &str = "/settle";
+const SUPPORTED: &str = "/supported";
+
+/// What the endpoints are built from.
 #[derive(Clone, Debug)]
-struct Api {
-    facilitator: Arc<dyn Facilitator>,
-    clock: Arc<dyn Clock>,
+pub struct FacilitatorParts {
+    /// Who verifies and settles.
+    pub facilitator: Arc<dyn Facilitator>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// For whom, and what.
+    pub terms: Arc<FacilitatorTerms>,
 }
 
 /// The three endpoints, to be served alone or beside a gateway.
-pub fn facilitator_router(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Clock>) -> Router {
+pub fn facilitator_router(parts: FacilitatorParts) -> Router {
     Router::new()
-        .route("/verify", post(verify))
-        .route("/settle", post(settle))
-        .route("/supported", get(supported))
-        .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))
+        .route(VERIFY, post(verify))
+        .route(SETTLE, post(settle))
+        .route(SUPPORTED, get(supported))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Api { facilitator, clock })
+        .with_state(parts)
+}
+
+/// Where the endpoints are; beside a gateway no route may shadow them.
+pub fn facilitator_paths() -> Vec<PathPattern> {
+    [VERIFY, SETTLE, SUPPORTED].map(|it| PathPattern::Exact(it.to_owned())).to_vec()
 }
 
 /// The three endpoints beside a gateway, on its port.
-pub fn facilitator_mount(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Clock>) -> Mount {
-    let paths = ["/verify", "/settle", "/supported"];
-    Mount {
-        paths: paths.map(|it| PathPattern::Exact(it.to_owned())).to_vec(),
-        router: facilitator_router(facilitator, clock),
-    }
+pub fn facilitator_mount(parts: FacilitatorParts) -> Mount {
+    Mount { paths: facilitator_paths(), router: facilitator_router(parts) }
 }
 
 /// A facilitator that listens on a port of its own. Dropping it stops it without waiting.
@@ -72,20 +88,23 @@ pub fn facilitator_mount(facilitator: Arc<dyn Facilitator>, clock: Arc<dyn Clock
 pub struct FacilitatorServer {
     address: SocketAddr,
     listening: Listening,
+    /// Cancelled when a shutdown is announced.
+    leaving: CancellationToken,
+    drain: Duration,
 }
 
 /// The endpoints, behind the bounds that the gateway has for its own.
 #[derive(Clone, Debug)]
 struct Alone {
     router: Router,
+    limits: Limits,
     bodies: Arc<Bodies>,
 }
 
 impl Answers for Alone {
     async fn answer(&self, request: Request<Incoming>) -> Response {
         let (parts, body) = request.into_parts();
-        let limits = Limits { request_bytes_max: BODY_BYTES_MAX, ..Limits::STANDARD };
-        let body = match self.bodies.read(&limits, &parts.headers, body).await {
+        let body = match self.bodies.read(&self.limits, &parts.headers, body).await {
             Ok(body) => Body::from(body),
             Err(problem) => return problem.into_response(),
         };
@@ -97,18 +116,25 @@ impl Answers for Alone {
 }
 
 impl FacilitatorServer {
-    /// Listens at `address`; port 0 picks a free one.
+    /// Listens at `address`; port 0 picks a free one. Of `limits` those of connections, of request
+    /// bodies (which are short here in any case) and of a shutdown have a meaning.
     pub async fn start(
         address: SocketAddr,
-        facilitator: Arc<dyn Facilitator>,
-        clock: Arc<dyn Clock>,
+        parts: FacilitatorParts,
+        limits: Limits,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let router = facilitator_router(facilitator, clock);
-        let alone = Alone { router, bodies: Arc::new(Bodies::new()) };
-        let listening = Listening::start(listener, alone, Limits::STANDARD.into());
-        Ok(Self { address, listening })
+        let leaving = CancellationToken::new();
+        let left = leaving.clone();
+        let router = facilitator_router(parts)
+            .route(HEALTH, get(|| async { StatusCode::NO_CONTENT }))
+            .route(READY, get(async move || ready(&left)));
+        let request_bytes_max = limits.request_bytes_max.min(BODY_BYTES_MAX);
+        let limits = Limits { request_bytes_max, ..limits };
+        let alone = Alone { router, limits, bodies: Arc::new(Bodies::new()) };
+        let listening = Listening::start(listener, alone, limits.into());
+        Ok(Self { address, listening, leaving, drain: limits.drain })
     }
 
     /// Where it listens.
@@ -116,11 +142,17 @@ impl FacilitatorServer {
         self.address
     }
 
-    /// Takes no new requests and finishes the running ones, at most for `drain`. A settlement that
-    /// is cut off is on its way all the same; the same request finds it later.
-    pub async fn shutdown(self, drain: Duration) {
+    /// Announces a shutdown: from now on `/readyz` says 503, while everything is served as before.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Takes no new requests and finishes the running ones within the configured time. A settlement
+    /// that is cut off is on its way all the same; the same request finds it later.
+    pub async fn shutdown(self) {
+        self.leave();
         self.listening.stop();
-        if tokio::time::timeout(drain, self.listening.ended()).await.is_err() {
+        if tokio::time::timeout(self.drain, self.listening.ended()).await.is_err() {
             tracing::warn!("shutdown cut off what was running");
         }
         self.listening.abort();
@@ -128,22 +160,38 @@ impl FacilitatorServer {
     }
 }
 
-async fn verify(State(api): State<Api>, body: Bytes) -> Response {
-    let request = match parse(&body) {
+fn ready(leaving: &CancellationToken) -> Response {
+    if leaving.is_cancelled() {
+        return Problem::new(Kind::ShuttingDown, "The facilitator is stopping.").into_response();
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn verify(State(api): State<FacilitatorParts>, headers: HeaderMap, body: Bytes) -> Response {
+    let caller = match api.terms.admit(&headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let request = match acceptable(&api, caller, &body) {
         Ok(asked) => asked.request,
         Err(refusal) => return refusal.answer("isValid", "invalidReason", "invalidMessage"),
     };
     match api.facilitator.verify(&request, api.clock.now()).await {
         Ok(verification) => Json(verify_response(&verification)).into_response(),
         Err(error) => {
-            tracing::warn!(%error, source = ?error.source, "payment could not be verified");
+            let seller = caller.name();
+            tracing::warn!(seller, %error, source = ?error.source, "payment could not be verified");
             unavailable(Json(verify_failure_response(&error)))
         }
     }
 }
 
-async fn settle(State(api): State<Api>, body: Bytes) -> Response {
-    let Asked { request, version } = match parse(&body) {
+async fn settle(State(api): State<FacilitatorParts>, headers: HeaderMap, body: Bytes) -> Response {
+    let caller = match api.terms.admit(&headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let Asked { request, version } = match acceptable(&api, caller, &body) {
         Ok(asked) => asked,
         Err(refusal) => return refusal.answer("success", "errorReason", "errorMessage"),
     };
@@ -155,16 +203,24 @@ async fn settle(State(api): State<Api>, body: Bytes) -> Response {
     };
     match result {
         Err(SettleError::NotSent(error)) => {
-            tracing::warn!(%error, source = ?error.source, "payment could not be settled");
+            let seller = caller.name();
+            tracing::warn!(seller, %error, source = ?error.source, "payment could not be settled");
             unavailable(answer)
         }
         Ok(_) | Err(SettleError::Rejected { .. } | SettleError::Unknown { .. }) => answer,
     }
 }
 
-async fn supported(State(api): State<Api>) -> Response {
+/// What is asked, if it is understood and within the terms.
+fn acceptable(api: &FacilitatorParts, caller: Caller<'_>, body: &[u8]) -> Result<Asked, Refusal> {
+    let asked = parse(body)?;
+    api.terms.judge(caller, &asked.request)?;
+    Ok(asked)
+}
+
+async fn supported(State(api): State<FacilitatorParts>) -> Response {
     match api.facilitator.supported().await {
-        Ok(supported) => Json(supported).into_response(),
+        Ok(supported) => Json(api.terms.limit(supported)).into_response(),
         Err(error) => {
             tracing::warn!(%error, source = ?error.source, "supported kinds are not known");
             unavailable(Json(json!({ "error": error.to_string() })))
@@ -190,7 +246,7 @@ enum Version {
     Two,
 }
 
-/// A body that is no request of these protocol versions.
+/// A body that is no request of these protocol versions, or one that is not for this caller.
 struct Refusal {
     status: StatusCode,
     reason: Reason,
@@ -198,6 +254,11 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// A payment outside of the terms is refused like any other.
+    fn of_terms(reason: Reason, message: String) -> Self {
+        Self { status: StatusCode::OK, reason, message }
+    }
+
     /// In the form of the endpoint's own answers, so that a server can read the reason.
     fn answer(self, verdict: &str, reason: &str, message: &str) -> Response {
         let mut body = json!({ verdict: false, reason: self.reason, message: self.message });

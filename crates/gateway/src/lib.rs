@@ -28,7 +28,10 @@ pub use crate::config::{
     Route, Upstream, Versions,
 };
 pub use crate::entropy::Entropy;
-pub use crate::facilitator_api::{FacilitatorServer, facilitator_mount, facilitator_router};
+pub use crate::facilitator_api::terms::{Callers, FacilitatorTerms, Seller};
+pub use crate::facilitator_api::{
+    FacilitatorParts, FacilitatorServer, facilitator_mount, facilitator_paths, facilitator_router,
+};
 pub use crate::probe::{NoProbe, Probe, Step};
 pub use crate::routes::{RouteError, check_routes, own_paths};
 pub use crate::server::{Gateway, Parts, Running, StartError};

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     MalformedPayment,
     /// A way to pay that is not redeemed here, or several at once.
     UnsupportedPayment,
+    /// The caller is not one that is known here.
+    Unauthorized,
     /// Pay, or pay differently.
     PaymentRequired,
     /// The payer must let Permit2 spend the token, and did not sign for that either.
@@ -94,6 +96,7 @@ impl Kind {
             Self::UnsupportedPayment => {
                 (S::BAD_REQUEST, "unsupported_payment", "Unsupported payment", Harmless)
             }
+            Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "Unauthorized", Harmless),
             Self::PaymentRequired => {
                 (S::PAYMENT_REQUIRED, "payment_required", "Payment required", Harmless)
             }

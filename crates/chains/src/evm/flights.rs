@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use tokio::sync::watch;
 
@@ -31,8 +31,12 @@ struct Book {
     settled: HashMap<PaymentId, (Terms, Settlement)>,
     order: VecDeque<PaymentId>,
     /// Payments that were settled at nothing, until they end.
-    unspent: HashMap<PaymentId, (Terms, Timestamp)>,
+    unspent: HashMap<Gift, (Terms, Timestamp)>,
 }
+
+/// A payment and whom it would have paid. What one seller gives away says nothing of another: a payer
+/// can sign the same nonce to both.
+type Gift = (PaymentId, Address);
 
 /// What was signed and what is to be moved of it: a repeat is the same in both. So is the signature where
 /// a contract must judge it: a bad one, of which nothing is known yet, may not stand for the good one.
@@ -93,7 +97,7 @@ impl Flights {
         {
             return Join::Settled(settlement.clone());
         }
-        if book.unspent.contains_key(&payment.id) {
+        if book.unspent.contains_key(&gift_of(payment)) {
             return Join::Unspent;
         }
         if let Some(flight) = book.flights.get(&payment.id) {
@@ -143,11 +147,11 @@ impl Flights {
     /// remembered as long as it could be charged.
     pub(crate) fn settle_nothing(&self, payment: &EvmPayment, now: Timestamp) -> Nothing {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, terms) = (payment.id, terms_of(payment));
+        let (id, gift, terms) = (payment.id, gift_of(payment), terms_of(payment));
         if book.flights.contains_key(&id) || book.settled.contains_key(&id) {
             return Nothing::Charged;
         }
-        if let Some((known, _)) = book.unspent.get(&id) {
+        if let Some((known, _)) = book.unspent.get(&gift) {
             return if *known == terms { Nothing::Settled } else { Nothing::Charged };
         }
         let ends = payment.authorization.ends();
@@ -159,18 +163,22 @@ impl Flights {
         }
         if UNSPENT_MAX <= book.unspent.len() {
             // What ends next is what is lost least by.
-            let next = book.unspent.iter().min_by_key(|(_, (_, ends))| *ends).map(|(id, _)| *id);
+            let next = book.unspent.iter().min_by_key(|(_, (_, ends))| *ends).map(|(it, _)| *it);
             next.and_then(|it| book.unspent.remove(&it));
         }
-        book.unspent.insert(id, (terms, ends));
+        book.unspent.insert(gift, (terms, ends));
         Nothing::Settled
     }
 
     /// Whether a payment was settled at nothing.
     pub(crate) fn is_unspent(&self, payment: &EvmPayment) -> bool {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.unspent.contains_key(&payment.id)
+        book.unspent.contains_key(&gift_of(payment))
     }
+}
+
+fn gift_of(payment: &EvmPayment) -> Gift {
+    (payment.id, payment.authorization.pay_to)
 }
 
 fn terms_of(payment: &EvmPayment) -> Terms {
@@ -263,6 +271,21 @@ mod tests {
         let late = numbered(3);
         assert_eq!(flights.settle_nothing(&late, late.authorization.ends()), Nothing::Settled);
         assert!(!flights.is_unspent(&late));
+    }
+
+    /// A payer signs one nonce to two sellers, and one of them asks for nothing.
+    #[test]
+    fn a6_what_one_seller_gives_away_is_not_taken_from_another() {
+        let (flights, zero) = (Flights::default(), numbered(1));
+        let now = Timestamp::from_seconds(1);
+        assert_eq!(flights.settle_nothing(&zero, now), Nothing::Settled);
+        let pay_to = Address::repeat_byte(0x77);
+        let authorization = Authorization { pay_to, ..zero.authorization };
+        let other = EvmPayment { amount: Amount::from_units(5), authorization, ..numbered(1) };
+        assert!(!flights.is_unspent(&other));
+        let Join::Start(pilot, _progress) = flights.join(&other) else { panic!() };
+        flights.finish(&other, &pilot, Outcome::Unknown { transaction: None });
+        assert!(flights.is_unspent(&zero));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use farebox_protocol::wire::{SettleRequest, SettlementResponse, VerifyRequest, VerifyResponse};
 use farebox_protocol::{Amount, Network, Reason};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -50,39 +50,52 @@ impl Failure {
     }
 }
 
-/// One exchange. Official facilitators answer refusals with 200 or with an error status; a body of
-/// the right shape counts, whatever the status.
-pub(super) async fn exchange<T: DeserializeOwned>(
-    http: &reqwest::Client,
-    (method, base, path): (Method, &Url, &str),
-    body: Option<&VerifyRequest>,
-) -> Result<T, Failure> {
-    let url = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-    let mut request = http.request(method, url).header(ACCEPT, "application/json");
-    if let Some(body) = body {
-        let body = serde_json::to_vec(body).map_err(Failure::Unwritten)?;
-        request = request.header(CONTENT_TYPE, "application/json").body(body);
-    }
-    let failed = |error: reqwest::Error| {
-        let error = error.without_url();
-        if error.is_connect() { Failure::Unreachable(error) } else { Failure::NoAnswer(error) }
-    };
-    let mut response = request.send().await.map_err(failed)?;
-    let status = response.status();
-    let garbage = |what| Failure::Garbage { what, status: status.as_u16() };
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if ANSWER_BYTES_MAX < bytes.len().saturating_add(chunk.len()) {
-            return Err(garbage("more than 256 KiB"));
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) http: reqwest::Client,
+    /// What every request carries; marked as sensitive.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// One exchange. Official facilitators answer refusals with 200 or with an error status; a body of
+    /// the right shape counts, whatever the status.
+    pub(super) async fn exchange<T: DeserializeOwned>(
+        &self,
+        (method, base, path): (Method, &Url, &str),
+        body: Option<&VerifyRequest>,
+    ) -> Result<T, Failure> {
+        let url = format!("{}/{path}", base.as_str().trim_end_matches('/'));
+        let mut request = self.http.request(method, url).header(ACCEPT, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
         }
-        bytes.extend_from_slice(&chunk);
-    }
-    match serde_json::from_slice(&bytes) {
-        Ok(answer) => Ok(answer),
-        Err(_) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
-            Err(Failure::TurnedAway(status.as_u16()))
+        if let Some(body) = body {
+            let body = serde_json::to_vec(body).map_err(Failure::Unwritten)?;
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        Err(_) => Err(garbage("something that is not the body that x402 describes")),
+        let failed = |error: reqwest::Error| {
+            let error = error.without_url();
+            if error.is_connect() { Failure::Unreachable(error) } else { Failure::NoAnswer(error) }
+        };
+        let mut response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let garbage = |what| Failure::Garbage { what, status: status.as_u16() };
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if ANSWER_BYTES_MAX < bytes.len().saturating_add(chunk.len()) {
+                return Err(garbage("more than 256 KiB"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(answer) => Ok(answer),
+            Err(_) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+                Err(Failure::TurnedAway(status.as_u16()))
+            }
+            Err(_) => Err(garbage("something that is not the body that x402 describes")),
+        }
     }
 }
 

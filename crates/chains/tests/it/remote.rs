@@ -6,15 +6,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farebox_chains::{
-    ChainReader, Facilitator, Lookup, RemoteConfig, RemoteFacilitator, SettleError, Verification,
-    sign_eip2612_permit,
+    ChainReader, Facilitator, FacilitatorError, Lookup, RemoteConfig, RemoteFacilitator,
+    SettleError, Verification, sign_eip2612_permit,
 };
 use farebox_devnet::Mining;
 use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Amount, Reason};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,8 @@ enum Script {
     Dawdle,
     /// Somewhere else, where money would be found.
     Redirect(String),
+    /// This to whoever sends the header `authorization` so, else a problem with 401.
+    Known(String, String),
 }
 
 struct Fake {
@@ -63,8 +66,15 @@ impl Fake {
     }
 }
 
-async fn answer(State(script): State<Arc<Script>>) -> Response {
+async fn answer(State(script): State<Arc<Script>>, headers: HeaderMap) -> Response {
     match &*script {
+        Script::Known(authorization, body) => {
+            if headers.get("authorization").is_some_and(|it| it == authorization) {
+                return body.clone().into_response();
+            }
+            let problem = json!({ "type": "urn:farebox:problem:unauthorized", "status": 401 });
+            (StatusCode::UNAUTHORIZED, problem.to_string()).into_response()
+        }
         Script::Answer(status, body) => {
             (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response()
         }
@@ -82,10 +92,19 @@ async fn answer(State(script): State<Arc<Script>>) -> Response {
 }
 
 fn remote(urls: &[&str], reader: Option<ChainReader>) -> RemoteFacilitator {
+    known_remote(urls, reader, None).unwrap()
+}
+
+fn known_remote(
+    urls: &[&str],
+    reader: Option<ChainReader>,
+    key: Option<&str>,
+) -> Result<RemoteFacilitator, FacilitatorError> {
     use_tls();
+    let bearer = key.map(SecretString::from);
     let urls = urls.iter().map(|it| it.parse().unwrap()).collect();
-    let config = RemoteConfig { urls, timeout: Duration::from_millis(1_500) };
-    RemoteFacilitator::new(config, reader).unwrap()
+    let timeout = Duration::from_millis(1_500);
+    RemoteFacilitator::new(RemoteConfig { urls, timeout, bearer }, reader)
 }
 
 fn success() -> Value {
@@ -119,6 +138,27 @@ async fn settle_this(request: &SettleRequest, script: Script) -> String {
             format!("unknown {}", transaction.unwrap_or_default())
         }
     }
+}
+
+#[tokio::test]
+async fn who_asks_with_a_key_shows_it_and_without_it_nothing_is_sent() {
+    let known = || Script::Known("Bearer key of ours".to_owned(), success().to_string());
+    let request = pay(&payer(), &demand(1_000), 1);
+    for (key, settles) in [(Some("key of ours"), true), (Some("another"), false), (None, false)] {
+        let fake = Fake::start(known()).await;
+        let remote = known_remote(&[&fake.url], None, key).unwrap();
+        let result = remote.settle(&request, now()).await;
+        fake.end().await;
+        match result {
+            Ok(settlement) => assert!(settles, "{settlement:?}"),
+            Err(SettleError::NotSent(_)) => assert!(!settles),
+            Err(error) => panic!("{error:?}"),
+        }
+        assert!(!format!("{remote:?}").contains("key of ours"), "{remote:?}");
+    }
+    let error = known_remote(&["https://a.example"], None, Some("a\nb")).unwrap_err();
+    assert!(error.to_string().contains("cannot stand in a header"), "{error}");
+    assert!(!format!("{error:?}").contains("a\\nb"), "{error:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farebox_gateway::{FacilitatorServer, SystemClock};
+use farebox_gateway::{FacilitatorParts, FacilitatorServer, SystemClock};
 
 use crate::args::ServeArgs;
 use crate::config::Purpose;
@@ -19,12 +19,16 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     };
     startup::announce(&config, output);
     let background = Background::default();
+    let Some(service) = config.facilitator.service() else {
+        return Err(Failure::new("the configuration settles through others"));
+    };
+    let terms = Arc::new(service.terms(&config.networks, Vec::new()));
     let facilitator = tokio::select! {
         ready = startup::facilitator(config.facilitator, &config.networks, &[], &background) => ready?,
         signal = signals.next() => return Ok(stopped_early(signal)),
     };
-    let server =
-        FacilitatorServer::start(config.server.listen, facilitator, Arc::new(SystemClock)).await;
+    let parts = FacilitatorParts { facilitator, clock: Arc::new(SystemClock), terms };
+    let server = FacilitatorServer::start(config.server.listen, parts, config.limits).await;
     let server = server.map_err(|error| {
         Failure::new(format!("cannot listen on {}", config.server.listen))
             .because(error)
@@ -34,7 +38,9 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     let signal = signals.next().await;
     tracing::info!(%signal, "stopping: running requests are finished");
     let close = async {
-        server.shutdown(config.drain).await;
+        server.leave();
+        tokio::time::sleep(signal.notice(config.server.lame_duck)).await;
+        server.shutdown().await;
         background.end().await;
     };
     tokio::select! {

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_gateway::{
-    Entropy, Gateway, NoProbe, Parts, Running, StartError, SystemClock, facilitator_mount,
+    Entropy, FacilitatorParts, Gateway, NoProbe, Parts, Running, StartError, SystemClock,
+    facilitator_mount,
 };
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::args::ServeArgs;
-use crate::config::{Config, Endpoints, Purpose};
+use crate::config::{Config, Purpose};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::shutdown::{StopSignal, StopSignals, stopped_early};
+use crate::shutdown::{StopSignals, stopped_early};
 use crate::startup::{self, Background};
 
 /// Starts everything in the order in which it can fail, then waits.
@@ -36,9 +37,7 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
     let (exit, notice) = tokio::select! {
         signal = signals.next() => {
             tracing::info!(%signal, "stopping: running requests are finished");
-            // A person who presses Ctrl-C has no load balancer to wait for.
-            let waits = signal == StopSignal::Terminate;
-            (Exit::Done, if waits { lame_duck } else { Duration::ZERO })
+            (Exit::Done, signal.notice(lame_duck))
         }
         () = ledger.failed() => {
             tracing::error!("the ledger cannot be written any more: stopping, to be started anew");
@@ -94,22 +93,23 @@ pub(crate) async fn start(
             .help("check `url` in [ledger], the directory's permissions, and that no other farebox runs")
     })?);
     let routes = &selling.gateway.routes;
-    let endpoints = config.facilitator.endpoints();
+    let own = config.networks.iter().filter_map(|it| it.pay_to).collect();
+    let terms = config.facilitator.shown().map(|it| it.terms(&config.networks, own));
     let facilitator =
         startup::facilitator(config.facilitator, &config.networks, routes, background).await?;
     let entropy = Entropy::from_os()
         .map_err(|error| Failure::new("the system gives no random numbers").because(error))?;
-    let mounts = match endpoints {
-        Endpoints::Open => vec![facilitator_mount(Arc::clone(&facilitator), Arc::new(SystemClock))],
-        Endpoints::Closed => Vec::new(),
-    };
+    let mount = terms.map(|terms| {
+        let (facilitator, clock) = (Arc::clone(&facilitator), Arc::new(SystemClock));
+        facilitator_mount(FacilitatorParts { facilitator, clock, terms: Arc::new(terms) })
+    });
     let parts = Parts {
         ledger: Arc::<SqliteLedger>::clone(&ledger),
         facilitator,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(entropy),
         probe: Arc::new(NoProbe),
-        mounts,
+        mounts: mount.into_iter().collect(),
     };
     let gateway = Gateway::start(listener, selling.gateway, parts).await.map_err(not_started)?;
     Ok((gateway, ledger))

@@ -1,13 +1,18 @@
 //! `[facilitator]`: who verifies and settles, this process or a remote one.
 
+pub(crate) mod sellers;
+
 use std::time::Duration;
 
 use farebox_chains::{EvmAddress, EvmKey};
-use url::Url;
+use secrecy::SecretString;
+use url::{Host, Url};
 
+use self::sellers::{Service, bearer};
 use super::problem::{Problem, Problems};
 use super::secret::Secrets;
 use super::section::{Section, Value};
+use super::server::Reach;
 use super::values::{self, Transport};
 
 /// Who verifies and settles.
@@ -19,6 +24,8 @@ pub(crate) enum FacilitatorPlan {
         keys: Vec<EvmKey>,
         /// Whether a gateway lets others settle here, too.
         endpoints: Endpoints,
+        /// On which terms others may.
+        service: Service,
     },
     /// Others.
     Remote {
@@ -26,6 +33,8 @@ pub(crate) enum FacilitatorPlan {
         urls: Vec<Url>,
         /// The longest wait for an answer.
         timeout: Duration,
+        /// What they know this gateway by.
+        api_key: Option<SecretString>,
     },
 }
 
@@ -34,16 +43,24 @@ pub(crate) enum FacilitatorPlan {
 pub(crate) enum Endpoints {
     /// There are none.
     Closed,
-    /// Whoever reaches the port may verify and settle; this process pays the gas.
+    /// Others may verify and settle; this process pays the gas.
     Open,
 }
 
 impl FacilitatorPlan {
-    /// What a gateway shows of it.
-    pub(crate) fn endpoints(&self) -> Endpoints {
+    /// On which terms it settles for others; `None` if others settle for it.
+    pub(crate) fn service(&self) -> Option<&Service> {
         match self {
-            Self::InProcess { endpoints, .. } => *endpoints,
-            Self::Remote { .. } => Endpoints::Closed,
+            Self::InProcess { service, .. } => Some(service),
+            Self::Remote { .. } => None,
+        }
+    }
+
+    /// On which terms a gateway shows it to others; `None` if it does not.
+    pub(crate) fn shown(&self) -> Option<&Service> {
+        match self {
+            Self::InProcess { endpoints: Endpoints::Open, service, .. } => Some(service),
+            Self::InProcess { endpoints: Endpoints::Closed, .. } | Self::Remote { .. } => None,
         }
     }
 }
@@ -60,39 +77,35 @@ pub(crate) enum Kind {
     Remote,
 }
 
-/// Whether a remote facilitator makes sense.
+/// What the file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RemoteAllowed {
-    /// For a gateway.
-    Yes,
-    /// Not for what is a facilitator itself.
-    No,
+pub(crate) enum Role {
+    /// A gateway: others may settle for it, and it may show its own facilitator.
+    Gateway,
+    /// A facilitator itself.
+    Facilitator,
 }
 
 /// Reads `[facilitator]`.
 pub(crate) fn facilitator(
     mut section: Section<'_>,
-    remote: RemoteAllowed,
+    (role, reach): (Role, Reach),
     secrets: &Secrets,
     problems: &mut Problems,
 ) -> Option<FacilitatorPlan> {
     let signers = section.get("signers");
     let url = section.get("url");
-    let timeout = match &url {
-        Some(_) => section.optional("timeout", problems, remote_timeout),
-        None => None,
-    };
-    let timeout = timeout.unwrap_or(REMOTE_TIMEOUT);
-    let endpoints = match &signers {
-        Some(_) => section.optional("serve", problems, read_endpoints),
-        None => None,
-    };
-    let endpoints = endpoints.unwrap_or(Endpoints::Closed);
     let plan = match (&signers, &url) {
-        (Some(signers), None) => read_signers(signers, secrets, problems)
-            .map(|keys| FacilitatorPlan::InProcess { keys, endpoints }),
-        (None, Some(url)) if remote == RemoteAllowed::Yes => {
-            read_urls(url, problems).map(|urls| FacilitatorPlan::Remote { urls, timeout })
+        (Some(signers), None) => {
+            let (endpoints, service) = read_service(&mut section, (role, reach), secrets, problems);
+            read_signers(signers, secrets, problems).map(|keys| FacilitatorPlan::InProcess {
+                keys,
+                endpoints,
+                service,
+            })
+        }
+        (None, Some(url)) if role == Role::Gateway => {
+            read_remote(&mut section, url, secrets, problems)
         }
         (None, Some(url)) => {
             problems.push(
@@ -104,6 +117,8 @@ pub(crate) fn facilitator(
         (Some(signers), Some(url)) => {
             // Their own mistakes are told as well, and a key that stands there is hidden.
             drop((read_signers(signers, secrets, problems), read_urls(url, problems)));
+            drop(read_service(&mut section, (role, reach), secrets, problems));
+            drop(read_remote_options(&mut section, secrets, problems));
             problems.push(
                 Problem::error(url.key_span(), "both `signers` and `url` are given")
                     .label("a remote facilitator settles …")
@@ -127,6 +142,65 @@ pub(crate) fn facilitator(
     };
     section.close(problems);
     plan
+}
+
+/// Whether others may settle here, and on which terms.
+fn read_service(
+    section: &mut Section<'_>,
+    (role, reach): (Role, Reach),
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> (Endpoints, Service) {
+    let serve = section.get("serve");
+    let endpoints = serve.as_ref().and_then(|it| problems.keep(read_endpoints(it)));
+    let endpoints = endpoints.unwrap_or(Endpoints::Closed);
+    let of_no_use: Vec<_> = ["keys", "min_amount"]
+        .into_iter()
+        .filter_map(|it| section.get(it))
+        .filter(|_| role == Role::Gateway && endpoints == Endpoints::Closed)
+        .collect();
+    for value in of_no_use {
+        problems.push(
+            Problem::warning(value.key_span(), format!("`{}` has no effect here", value.key()))
+                .label("a gateway lets nobody settle")
+                .help("add `serve = true`, or remove this key"),
+        );
+    }
+    let service = Service::read(section, reach, secrets, problems);
+    match (role, &serve, endpoints) {
+        (Role::Facilitator, _, _) => service.check(section.span(), problems),
+        (Role::Gateway, Some(serve), Endpoints::Open) => service.check(serve.key_span(), problems),
+        (Role::Gateway, _, _) => {}
+    }
+    (endpoints, service)
+}
+
+fn read_remote(
+    section: &mut Section<'_>,
+    url: &Value<'_>,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> Option<FacilitatorPlan> {
+    let (timeout, api_key) = read_remote_options(section, secrets, problems);
+    let urls = read_urls(url, problems)?;
+    let hosts = || urls.iter().map(Url::host);
+    if api_key.is_some() && hosts().any(|it: Option<Host<&str>>| hosts().next() != Some(it)) {
+        problems.push(
+            Problem::warning(url.span(), "one `api_key` is sent to all of these hosts")
+                .label("each of them could use it at the others"),
+        );
+    }
+    Some(FacilitatorPlan::Remote { urls, timeout, api_key })
+}
+
+fn read_remote_options(
+    section: &mut Section<'_>,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> (Duration, Option<SecretString>) {
+    let timeout = section.optional("timeout", problems, remote_timeout);
+    let api_key = section.get("api_key").and_then(|it| bearer(&it, secrets, problems));
+    (timeout.unwrap_or(REMOTE_TIMEOUT), api_key)
 }
 
 fn read_signers(

@@ -48,6 +48,8 @@ pub(crate) struct Declared<'a> {
     pub(crate) public_url: Option<&'a Url>,
     /// Whose payments are taken where a route does not say it.
     pub(crate) versions: Versions,
+    /// The paths of the facilitator, where it is shown.
+    pub(crate) taken: &'a [PathPattern],
 }
 
 /// Reads every `[[route]]`, in the order of the file.
@@ -64,6 +66,7 @@ pub(crate) fn routes(
         let matched = section.required("match", problems, pattern::read);
         if let Some(matched) = &matched {
             pattern::check_reachable(matched, &matches, problems);
+            pattern::check_free(matched, declared.taken, problems);
             matches.push(matched.clone());
         }
         routes.extend(route(section, matched, declared, problems));

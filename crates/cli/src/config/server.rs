@@ -24,6 +24,26 @@ pub(crate) struct Server {
     pub(crate) lame_duck: Duration,
 }
 
+/// Who reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What runs on this machine.
+    ThisMachine,
+    /// Other machines, by themselves or through whatever has the public address.
+    Everybody,
+}
+
+impl Server {
+    /// Who reaches it.
+    pub(crate) fn reach(&self) -> Reach {
+        if self.listen.ip().is_loopback() && values::is_loopback(&self.public_url) {
+            Reach::ThisMachine
+        } else {
+            Reach::Everybody
+        }
+    }
+}
+
 /// As long as the usual load balancer takes to notice.
 const LAME_DUCK: Duration = Duration::from_secs(5);
 

@@ -15,7 +15,7 @@ pub(crate) fn summary(config: &Config) -> String {
         line(&mut text, format_args!("clients use {}", config.server.public_url));
     }
     match &config.facilitator {
-        FacilitatorPlan::InProcess { keys, endpoints: _ } => {
+        FacilitatorPlan::InProcess { keys, .. } => {
             for key in keys {
                 line(&mut text, format_args!("settles     by {} (gas)", key.address()));
             }

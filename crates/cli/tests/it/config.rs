@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::farebox::{Ran, run};
+use crate::farebox::{Ran, run, run_with};
 
 const MISTAKES: &str = include_str!("config/mistakes.toml");
 const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
@@ -139,6 +139,94 @@ fn who_settles() {
     check(signers, &remote, "14:1", &["unknown key `serve`"]);
     let twice = "{ file = \"settler.key\" }, { file = \"./settler.key\" }";
     check("{ file = \"settler.key\" }", twice, "13:38", &["is given twice"]);
+}
+
+/// The good file with this after the signers, checked with a key in the environment.
+fn check_signed(more: &str, listen: &str) -> Ran {
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    let config = GOOD.replacen(signers, &format!("{signers}\n{more}"), 1);
+    let directory = directory(&config.replacen("listen = \"127.0.0.1:8402\"", listen, 1));
+    let variables = [("KEY_A", "0123456789abcdef"), ("KEY_B", "fedcba9876543210"), ("SHORT", "x")];
+    run_with(directory.path(), &["config", "check", "farebox.toml"], &variables)
+}
+
+const HERE: &str = "listen = \"127.0.0.1:8402\"";
+const ANYWHERE: &str = "listen = \"0.0.0.0:8402\"\npublic_url = \"https://api.example.com\"";
+const BEHIND_A_PROXY: &str =
+    "listen = \"127.0.0.1:8402\"\npublic_url = \"https://api.example.com\"";
+
+#[test]
+fn sellers_of_a_facilitator() {
+    let account = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+    let a = "{ name = \"a\", key = { env = \"KEY_A\" } }";
+    let b = format!("{{ name = \"b\", key = {{ env = \"KEY_B\" }}, pay_to = [\"{account}\"] }}");
+    let serve = |keys: &str| format!("serve = true\nkeys = [{keys}]\nmin_amount = \"0.001\"");
+    for listen in [HERE, ANYWHERE, BEHIND_A_PROXY] {
+        let ran = check_signed(&serve(&format!("{a}, {b}")), listen);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{listen}");
+    }
+    for (keys, words) in [
+        ("7".to_owned(), "a table with `name` and `key`"),
+        ("{ name = \"a\" }".to_owned(), "`key` is missing"),
+        (a.replace("name = \"a\", ", ""), "`name` is missing"),
+        (a.replace("{ env = \"KEY_A\" }", "\"0123456789abcdef\""), "must not stand"),
+        (a.replace("KEY_A", "SHORT"), "a key of at least 16 characters"),
+        (a.replace("KEY_A", "NONE"), "`NONE` is not set"),
+        (format!("{a}, {}", b.replace("KEY_B", "KEY_A")), "`a` and `b` have the same key"),
+        (format!("{a}, {}", b.replace("\"b\"", "\"a\"")), "the name `a` is given twice"),
+        (b.replace(account, "0x12"), "expected an address"),
+        (b.replace(&format!("\"{account}\""), ""), "at least one; without the key, any"),
+        (b.replace("pay_to", "pays_to"), "unknown key `pays_to`"),
+    ] {
+        let ran = check_signed(&serve(&keys), HERE);
+        assert_eq!(ran.code, 1, "{keys}");
+        assert!(ran.stderr.contains(words), "{keys}: no {words:?} in\n{}", ran.stderr);
+        assert!(!ran.stderr.contains("0123456789abcdef"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_facilitator_without_keys_that_others_reach_is_warned_of() {
+    for listen in [ANYWHERE, BEHIND_A_PROXY] {
+        let ran = check_signed("serve = true", listen);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stderr.contains("warning: anybody may settle here"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`upto` is not settled until then"), "{}", ran.stderr);
+        assert_eq!(check_signed("", listen).stderr, "");
+    }
+    assert_eq!(check_signed("serve = true", HERE).stderr, "");
+    let unused = check_signed("min_amount = \"1\"", HERE);
+    assert!(unused.stderr.contains("warning: `min_amount` has no effect"), "{}", unused.stderr);
+}
+
+#[test]
+fn the_key_for_remote_facilitators() {
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    let remote = |urls: &str| format!("url = [{urls}]\napi_key = {{ file = \"settler.key\" }}");
+    let one = remote("\"https://one.example.com\", \"https://one.example.com/2\"");
+    let ran = check_file(&GOOD.replacen(signers, &one, 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let two = remote("\"https://one.example.com\", \"https://two.example.com\"");
+    let ran = check_file(&GOOD.replacen(signers, &two, 1));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: one `api_key` is sent to all"), "{}", ran.stderr);
+    let literal = one.replace("{ file = \"settler.key\" }", "\"sk-secret\"");
+    check(signers, &literal, "14:11", &["must not stand"]);
+    check(signers, &format!("{signers}\napi_key = {{ env = \"A\" }}"), "14:1", &["unknown key"]);
+}
+
+#[test]
+fn a_route_where_the_facilitator_answers() {
+    let config = GOOD.replacen("GET /premium/*", "POST /verify", 1);
+    let ran = check_file(&config);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    let ran = check_file(&config.replacen(signers, &format!("{signers}\nserve = true"), 1));
+    assert_eq!(ran.code, 1);
+    for words in ["the route `POST /verify` is never reached", "farebox.toml:29:9", "serve = true"]
+    {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -101,9 +101,13 @@ impl Shop {
     }
 
     fn serve(&self, arguments: &[&str]) -> Gateway {
+        self.run("serve", arguments)
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Gateway {
         let log = File::create(self.directory.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_farebox"))
-            .args(["serve", "--config", "farebox.toml"])
+            .args([command, "--config", "farebox.toml"])
             .args(arguments)
             .current_dir(self.directory.path())
             .env_clear()
@@ -213,6 +217,40 @@ async fn sigterm_announces_the_end_serves_on_and_finishes_what_was_paid_for() {
     let Payment::Settled { charge, .. } = &payment.state else { panic!("{payment:?}") };
     let seller = payment.terms.pay_to.parse().unwrap();
     assert_eq!(shop.chain.tokens_of(seller).await.unwrap(), *charge);
+}
+
+/// The file of a gateway is good for a facilitator alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_facilitator_alone_asks_for_keys_and_announces_its_end() {
+    let shop = Shop::open("2s", |_| Script::json("{}")).await;
+    let file = shop.directory.path().join("farebox.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    assert!(config.contains(signers));
+    let keys = "keys = [{ name = \"shop\", key = { file = \"upstream.key\" } }]";
+    let limits = "[limits]\nrequest_bytes_max = \"1KiB\"";
+    let config = format!("{}\n{limits}\n", config.replace(signers, &format!("{signers}\n{keys}")));
+    fs::write(&file, config).unwrap();
+    let mut facilitator = shop.run("facilitator", &[]);
+    let settle = |length: usize| {
+        shop.http.post(format!("{}/settle", facilitator.url)).body(" ".repeat(length))
+    };
+    let (strange, known) = (settle(9).send(), settle(9).bearer_auth(KEY).send());
+    assert_eq!(strange.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(known.await.unwrap().status(), StatusCode::BAD_REQUEST);
+    let large = settle(1_025).bearer_auth(KEY).send().await.unwrap();
+    assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(shop.status(&facilitator, "/readyz").await, StatusCode::NO_CONTENT);
+    facilitator.signal("-TERM");
+    let announced = async {
+        while shop.status(&facilitator, "/readyz").await != StatusCode::SERVICE_UNAVAILABLE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, announced).await.unwrap();
+    assert_eq!(shop.status(&facilitator, "/supported").await, StatusCode::OK);
+    assert!(facilitator.ended().await.success(), "{}", shop.log());
+    assert!(!shop.log().contains(KEY), "{}", shop.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

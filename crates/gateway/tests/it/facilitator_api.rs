@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use farebox_chains::LocalFacilitator;
 use farebox_devnet::{DevnetConfig, Mining};
-use farebox_gateway::{Clock, FacilitatorServer, SystemClock};
+use farebox_gateway::{
+    Callers, Clock, FacilitatorParts, FacilitatorServer, FacilitatorTerms, Limits, SystemClock,
+};
 use farebox_protocol::wire::{Object, PaymentRequirements};
 use farebox_protocol::{Amount, Timestamp};
 use futures_util::future::join_all;
@@ -32,7 +34,7 @@ pub(crate) struct Service {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    headers: http::HeaderMap,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) body: Value,
 }
 
@@ -47,9 +49,18 @@ impl Service {
     }
 
     async fn of(chain: TestChain, facilitator: LocalFacilitator, clock: Arc<dyn Clock>) -> Self {
-        let facilitator = Arc::new(facilitator);
+        Self::on_terms(chain, facilitator, (clock, trusting())).await
+    }
+
+    pub(crate) async fn on_terms(
+        chain: TestChain,
+        facilitator: LocalFacilitator,
+        (clock, terms): (Arc<dyn Clock>, FacilitatorTerms),
+    ) -> Self {
+        let (facilitator, terms) = (Arc::new(facilitator), Arc::new(terms));
+        let parts = FacilitatorParts { facilitator, clock, terms };
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = FacilitatorServer::start(address, facilitator, clock).await.unwrap();
+        let server = FacilitatorServer::start(address, parts, Limits::STANDARD).await.unwrap();
         let timeout = Duration::from_secs(30);
         let http = reqwest::Client::builder().no_proxy().timeout(timeout).build().unwrap();
         Self { chain, server, http }
@@ -62,7 +73,14 @@ impl Service {
         Self::answer(request.header("accept", "*/*").body(body)).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    /// The same by whoever has this key.
+    pub(crate) async fn post_as(&self, authorization: &str, path: &str, body: &Value) -> Answer {
+        let url = format!("http://{}{path}", self.server.local_addr());
+        let request = self.http.post(url).header("content-type", "application/json");
+        Self::answer(request.header("authorization", authorization).body(body.to_string())).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let url = format!("http://{}{path}", self.server.local_addr());
         // The official client says so although there is no body.
         Self::answer(self.http.get(url).header("content-type", "application/json")).await
@@ -87,7 +105,12 @@ impl Service {
     }
 }
 
-fn demand() -> PaymentRequirements {
+/// For everybody who reaches it.
+pub(crate) fn trusting() -> FacilitatorTerms {
+    FacilitatorTerms { callers: Callers::Trusted, own: Vec::new(), minimums: Vec::new() }
+}
+
+pub(crate) fn demand() -> PaymentRequirements {
     let extra = json!({ "name": "USDC", "version": "2" });
     PaymentRequirements {
         scheme: "exact".to_owned(),
@@ -206,7 +229,7 @@ async fn a_settled_payment_is_recognised_after_a_restart() {
     let settled = service.post_json("/settle", &body).await;
     assert_eq!(settled.body["success"], true, "{settled:?}");
     let Service { chain, server, .. } = service;
-    server.shutdown(Duration::from_secs(5)).await;
+    server.shutdown().await;
     let anew = Service::with(chain, Arc::new(SystemClock)).await;
     let again = anew.post_json("/settle", &body).await;
     assert_eq!((again.status.as_u16(), again.body), (200, settled.body));
@@ -418,7 +441,7 @@ async fn sixty_four_payments_at_once_on_one_signer_are_all_settled() {
     hashes.dedup();
     assert_eq!(hashes.len(), 64);
     assert_eq!(service.chain.tokens_of(PAY_TO).await, seller_had + 64 * UNITS);
-    service.server.shutdown(Duration::from_secs(5)).await;
+    service.server.shutdown().await;
     service.chain.devnet.shutdown().await;
 }
 

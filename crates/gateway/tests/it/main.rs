@@ -17,6 +17,7 @@ mod connections;
 mod crash;
 mod crossing;
 mod facilitator_api;
+mod facilitator_terms;
 mod facilitator_v1;
 mod failing;
 mod faults;

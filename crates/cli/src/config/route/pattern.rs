@@ -71,6 +71,20 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Reports a route within the paths of a service beside the gateway, which has them to itself.
+pub(super) fn check_free(this: &Match, taken: &[PathPattern], problems: &mut Problems) {
+    if taken.iter().any(|it| it.covers(&this.path)) {
+        problems.push(
+            Problem::error(
+                this.span.clone(),
+                format!("the route `{}` is never reached", this.name),
+            )
+            .label("the facilitator answers here")
+            .help("remove `serve = true` from [facilitator], or sell at another path"),
+        );
+    }
+}
+
 /// Reports a route that no request can reach, because an earlier one takes them all.
 pub(super) fn check_reachable(this: &Match, earlier: &[Match], problems: &mut Problems) {
     let taken = |it: &&Match| it.method == this.method && it.path.covers(&this.path);
