@@ -39,13 +39,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     match answer.extensions().get::<Payment>() {
         None => writeln!(out, "nothing to pay")?,
         Some(Payment { terms, outcome, .. }) => {
-            let tokens = terms.amount.in_tokens(terms.decimals);
-            let said = match outcome {
-                Outcome::Paid { .. } => "paid",
-                Outcome::Accepted => "accepted",
-                Outcome::NotCharged { .. } => "not charged",
-                Outcome::Unknown { .. } => "outcome unknown",
+            // By `upto` what was signed is a ceiling, and `charged` may be less.
+            let (said, amount) = match outcome {
+                Outcome::Paid { charged, .. } => ("paid", *charged),
+                Outcome::Accepted => ("accepted", terms.amount),
+                Outcome::NotCharged { .. } => ("not charged", terms.amount),
+                Outcome::Unknown { .. } => ("outcome unknown", terms.amount),
             };
+            let tokens = amount.in_tokens(terms.decimals);
             writeln!(out, "{said}: {tokens} {} to {}", terms.token_name, terms.pay_to)?;
         }
     }

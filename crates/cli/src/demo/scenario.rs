@@ -126,15 +126,15 @@ pub(super) async fn run(stage: &Stage, narrator: &Narrator<'_>) -> Result<Vec<St
             },
         ),
         Ask::get("It buys a report at a flat price, settled first", End::Bought, "/reports/tides"),
-        Ask::get(
-            "It buys a note, answered at once and settled in the background",
-            End::Bought,
-            "/notes/harbour",
-        ),
         Ask::chat(
             "The upstream fails: nothing is charged",
             End::NotCharged,
             chat(BROKEN_MODEL, "Are you there?", 40),
+        ),
+        Ask::get(
+            "It buys a note, answered at once and settled in the background",
+            End::Bought,
+            "/notes/harbour",
         ),
         Ask::chat(
             "It wants more than its budget has: it signs nothing",
@@ -145,6 +145,10 @@ pub(super) async fn run(stage: &Stage, narrator: &Narrator<'_>) -> Result<Vec<St
     let mut steps = Vec::new();
     for ask in &asks {
         narrator.begin(steps.len().saturating_add(1), ask.title);
+        if ask.body.is_some() {
+            // What is on its way takes up what Permit2 may spend.
+            stage.settled_payments().await?;
+        }
         let step = ask_once(stage, ask, narrator).await?;
         narrator.tell(&told(&step));
         steps.push(step);
