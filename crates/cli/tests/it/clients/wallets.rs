@@ -1,6 +1,8 @@
 //! Payers that are contracts buy from `farebox serve` through the official client, on either chain; and
 //! what a contract that lies gets, which is nothing.
 
+use std::time::Duration;
+
 use alloy_primitives::{Address, Bytes, U256};
 use farebox_devnet::{
     DEV_ACCOUNTS, WalletLie, counterfactual_wallet, lying_wallet_creation, test_wallet_creation,
@@ -17,7 +19,18 @@ use super::{WORDS, chat, paid_once, price};
 async fn deploy(chain: &EvmChain, creation: Bytes) -> Address {
     let call = json!([{"from": DEV_ACCOUNTS[7].address, "data": creation, "gas": "0x4c4b40"}]);
     let hash = chain.rpc().call("eth_sendTransaction", call).await.unwrap();
-    let receipt = chain.rpc().call("eth_getTransactionReceipt", json!([hash])).await.unwrap();
+    // A busy node has the transaction before it has the block.
+    let mined = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let receipt =
+                chain.rpc().call("eth_getTransactionReceipt", json!([hash])).await.unwrap();
+            if receipt.is_object() {
+                return receipt;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let receipt = mined.await.unwrap();
     let contract = serde_json::from_value(receipt["contractAddress"].clone()).unwrap();
     chain.give_tokens(contract, FUNDS).await.unwrap();
     contract
