@@ -278,8 +278,9 @@ fn formats() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let wrong = "\"openai-chat\"\npass_fields = [\"\"]";
     check("\"openai-chat\"", wrong, "24:16", &["a string that is not empty"]);
-    let opaque = "\"opaque\"\npass_fields = [\"a\"]";
-    check("\"openai-chat\"", opaque, "24:1", &["`pass_fields` has no effect here"]);
+    let flat = "price = { per_request = \"0.01\" }";
+    let opaque = format!("pass_fields = [\"a\"]\n{flat}");
+    check(flat, &opaque, "30:1", &["`pass_fields` has no effect here"]);
     let messages = "\"anthropic-messages\"\nmax_choices = 2";
     check("\"openai-chat\"", messages, "24:1", &["`max_choices` has no effect here"]);
 }
