@@ -30,6 +30,8 @@ pub struct NetworkConfig {
     /// says how (ERC-6492). Their code is called with what the payer says, so each must be one that
     /// makes wallets and does nothing else.
     pub smart_wallet_factories: Vec<EvmAddress>,
+    /// How many settlements go together in one transaction.
+    pub batching: Batching,
     /// The usual time from block to block; decides how often receipts are looked for.
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
@@ -55,6 +57,42 @@ pub struct GasSponsoring {
     /// `erc20ApprovalGasSponsoring`), and the most wei that one payer is ever given for that while
     /// this process runs. A payer can keep the money and not approve. `None`: they are not sent.
     pub approval_grant_max_wei: Option<u128>,
+}
+
+/// Whether settlements that come at the same time are one transaction, each of which may fail alone. It
+/// takes Multicall3. What only we may send (`upto`) and what a contract must agree to goes by itself in
+/// any case, and so does what comes alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Each settlement is a transaction of its own.
+    Off,
+    /// So many go together at most, on a network that has Multicall3.
+    WherePossible {
+        /// At least 2.
+        max: u16,
+    },
+    /// The same; that a network has no Multicall3 is a problem at the start.
+    Required {
+        /// At least 2.
+        max: u16,
+    },
+}
+
+impl Default for Batching {
+    /// Fifty, where possible.
+    fn default() -> Self {
+        Self::WherePossible { max: 50 }
+    }
+}
+
+impl Batching {
+    /// How many go together at most; `None`: one.
+    pub(crate) fn most(self) -> Option<usize> {
+        match self {
+            Self::Off => None,
+            Self::WherePossible { max } | Self::Required { max } => Some(usize::from(max)),
+        }
+    }
 }
 
 /// Whether EIP-2612 permits are submitted.
@@ -109,6 +147,7 @@ impl NetworkConfig {
             offers: vec![&Exact],
             sponsoring: GasSponsoring::default(),
             smart_wallet_factories: Vec::new(),
+            batching: Batching::default(),
             block_time: row.block_time,
             confirmations: 1,
             settle_wait: settle_wait(row.block_time),
@@ -135,6 +174,7 @@ impl NetworkConfig {
             offers: vec![&Exact],
             sponsoring: GasSponsoring::default(),
             smart_wallet_factories: Vec::new(),
+            batching: Batching::default(),
             block_time: Self::BLOCK_TIME,
             confirmations: 1,
             settle_wait: settle_wait(Self::BLOCK_TIME),

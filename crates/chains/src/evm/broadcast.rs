@@ -46,6 +46,8 @@ pub(crate) enum NotSent {
     Wallet(RpcError),
     #[error("the payer's wallet could not be deployed: {0}")]
     Deployment(&'static str),
+    #[error("it was to be settled with others, and that was given up")]
+    GivenUp,
     #[error(transparent)]
     Fees(#[from] NoFees),
     #[error("the transaction of signer {signer} was not taken: {error}")]

@@ -10,6 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use super::address::EvmAddress;
 use super::approvals::Approvals;
+use super::batch_limits::BatchLimits;
+use super::batches::Batches;
 use super::check::Refusal;
 use super::deployed::Deployed;
 use super::fees::FeeOracle;
@@ -37,6 +39,8 @@ pub(crate) struct Chain {
     pub(super) fees: Arc<FeeOracle>,
     pub(super) flights: Flights,
     pub(super) approvals: Approvals,
+    pub(super) batch_limits: BatchLimits,
+    pub(super) batches: Batches,
     pub(super) deployed: Deployed,
     pub(super) usual_gas: UsualGas,
     pub(super) wallets: Wallets,
@@ -80,6 +84,8 @@ impl Chain {
             fees,
             flights: Flights::default(),
             approvals: Approvals::default(),
+            batch_limits: BatchLimits::default(),
+            batches: Batches::default(),
             deployed: Deployed::default(),
             usual_gas: UsualGas::default(),
             wallets: Wallets::default(),

@@ -30,6 +30,8 @@ const TRANSFER_WITH_AUTHORIZATION: [u8; 4] = [0xe3, 0xee, 0x16, 0x0e];
 /// `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)`: what contracts
 /// sign is of any length.
 const TRANSFER_WITH_SIGNATURE: [u8; 4] = [0xcf, 0x09, 0x29, 0x95];
+/// The calls of an EIP-3009 token that move money by an authorisation and do nothing else.
+pub(crate) const TRANSFERS: [[u8; 4]; 2] = [TRANSFER_WITH_AUTHORIZATION, TRANSFER_WITH_SIGNATURE];
 /// `authorizationState(address,bytes32)`
 const AUTHORIZATION_STATE: [u8; 4] = [0xe9, 0x4a, 0x01, 0x02];
 

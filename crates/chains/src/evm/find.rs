@@ -1,5 +1,7 @@
 //! Where a used authorisation went: found by events, whoever sent the transaction.
 
+mod rivals;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -157,6 +159,11 @@ impl Chain {
                 if !is_deep(&receipt, U256::from(head), self.config().confirmations.max(1)) {
                     return Ok(Some(Found::NotDeep(hash)));
                 }
+                let proof = if proof == Proof::Unclear {
+                    self.prove_among_rivals(payment, &call, &receipt).await?
+                } else {
+                    proof
+                };
                 match proof {
                     Proof::Paid => return Ok(Some(Found::Paid(settlement_of(payment, &receipt)))),
                     Proof::Spent => return Ok(Some(Found::Elsewhere(Some(hash)))),

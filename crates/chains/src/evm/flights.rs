@@ -83,8 +83,8 @@ pub(crate) enum Join {
     Full,
 }
 
-/// The one who flies.
-#[derive(Debug)]
+/// The one who flies, and whoever else can say what was sent.
+#[derive(Clone, Debug)]
 pub(crate) struct Pilot {
     progress: watch::Sender<Progress>,
 }

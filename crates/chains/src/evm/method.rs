@@ -75,6 +75,21 @@ pub(crate) trait Method: Scheme {
 
     /// What a transaction that ran to its end proves of a payment.
     fn proof(&self, payment: &EvmPayment, seen: Seen<'_>) -> Proof;
+
+    /// Where that is [`Proof::Unclear`] because several authorisations would leave the same events and
+    /// only some of them were paid: which, and how many. The states of their nonces tell more.
+    fn rivals(&self, _payment: &EvmPayment, _seen: Seen<'_>) -> Option<Rivals> {
+        None
+    }
+}
+
+/// Authorisations that a transaction tried to settle, whose events cannot be told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rivals {
+    /// All of them, the payment's own first.
+    pub(crate) all: Vec<Authorization>,
+    /// How many were settled.
+    pub(crate) paid: usize,
 }
 
 /// A call of a contract.

@@ -5,6 +5,8 @@
 //! transaction was is read from its call. Sources: Permit2's `SignatureTransfer`; x402, schemes
 //! `exact` and `upto` on EVM.
 
+mod batched;
+
 use std::sync::LazyLock;
 
 use alloy_primitives::{Address, B256, Bytes, U256, b256, keccak256};
@@ -16,7 +18,7 @@ use super::authorization::{self as read, Authorization, Limit, Signed, bad};
 use super::check::{EvmPayment, Refusal};
 use super::contracts::PERMIT2;
 use super::eip712::{self, account, number};
-use super::method::{Certainty, ContractCall, Method, Proof, Reasons, Seen, Traces};
+use super::method::{Certainty, ContractCall, Method, Proof, Reasons, Rivals, Seen, Traces};
 use super::sponsoring::Sponsoring;
 use super::token::EvmToken;
 use crate::rpc::Log;
@@ -200,8 +202,8 @@ impl<T: Permit2Scheme> Method for T {
         log.address == it.token && log.topics == transfer || is_invalidation(it, log)
     }
 
-    /// Only a transaction that calls the proxy itself says which authorisation it settled; one
-    /// through another contract could name any.
+    /// Only a transaction that calls the proxy itself, or through Multicall3 and nothing else besides,
+    /// says which authorisations it settled; one through another contract could name any.
     fn proof(&self, payment: &EvmPayment, seen: Seen<'_>) -> Proof {
         let it = &payment.authorization;
         let proxy = self.proxy();
@@ -221,19 +223,28 @@ impl<T: Permit2Scheme> Method for T {
                 None => Proof::Unrelated,
             };
         }
-        let is_settlement = |log: &Log| {
-            let event = log.topics.first();
-            log.address == proxy.address
-                && (event == Some(&SETTLED) || event == Some(&SETTLED_WITH_PERMIT))
-        };
-        if logs().any(is_settlement) && moved() {
+        if let Some(batch) = batched::read(payment, proxy, seen) {
+            return batch.proof(payment);
+        }
+        if logs().any(|log| is_settlement(proxy, log)) && moved() {
             return Proof::Unclear;
         }
         if logs().any(|log| is_invalidation(it, log)) { Proof::Cancelled } else { Proof::Unrelated }
     }
+
+    fn rivals(&self, payment: &EvmPayment, seen: Seen<'_>) -> Option<Rivals> {
+        batched::read(payment, self.proxy(), seen)?.rivals(payment)
+    }
+}
+
+/// Whether a proxy says that it settled something.
+fn is_settlement(proxy: &Proxy, log: &Log) -> bool {
+    let event = log.topics.first();
+    log.address == proxy.address && (event == Some(&SETTLED) || event == Some(&SETTLED_WITH_PERMIT))
 }
 
 /// The settlement that a call of a proxy asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Settled {
     /// The words before the signature, as [`settle_words`] makes them.
     words: Vec<B256>,

@@ -3,6 +3,8 @@
 //! A flight is a task of its own, so a caller that goes away changes nothing. It ends when the
 //! outcome is certain; callers wait for it within a bound and learn "unknown" past that.
 
+mod together;
+
 use std::sync::Arc;
 
 use alloy_primitives::{B256, U256};
@@ -10,7 +12,10 @@ use farebox_protocol::wire::SettleRequest;
 use farebox_protocol::{Reason, Timestamp};
 use tokio::sync::watch;
 
+use self::together::Alone;
+use super::abi;
 use super::approvals::NoApproval;
+use super::batches::Slot;
 use super::broadcast::{Departed, NotSent};
 use super::chain::Chain;
 use super::check::{self, EvmPayment, Refusal};
@@ -21,11 +26,11 @@ use super::signers::Signer;
 use super::sponsoring::Sponsoring;
 use super::tracker::Fate;
 use super::transaction::Draft;
-use super::usage::Usage;
+use super::usage::{Usage, ask_at};
 use super::verify::{Fault, Manner, NoStanding, Ready, Trial, TrialKind, judge, unspent};
 use super::wallets::{NoDeployment, WALLET_GAS_MAX, Wallet};
 use crate::facilitator::{FacilitatorError, Lookup, SettleError, Settlement};
-use crate::rpc::{Receipt, RpcError};
+use crate::rpc::{Receipt, RpcError, one_word};
 use crate::scheme::Charging;
 
 /// No settlement takes more; an estimate above it is a token that does other things.
@@ -133,14 +138,31 @@ impl Chain {
     }
 
     /// Sends the payment whatever the clock here says: only the chain's own time ends it.
-    async fn carry_out(&self, payment: &EvmPayment, pilot: &Pilot) -> Outcome {
+    async fn carry_out(self: &Arc<Self>, payment: &EvmPayment, pilot: &Pilot) -> Outcome {
         if let Err(refusal) = self.check_settler(payment) {
             return self.refuse(payment, refusal).await;
         }
         let Some(signer) = self.signers.take(payment.authorization.settler) else {
             return Outcome::not_sent(self.signers.why_nobody());
         };
-        let (call, gas) = match self.make_ready(payment, signer).await {
+        match self.settle_together(payment, pilot, signer).await {
+            Ok(outcome) => outcome,
+            Err(alone) => self.settle_alone(payment, pilot, signer, alone).await,
+        }
+    }
+
+    async fn settle_alone(
+        &self,
+        payment: &EvmPayment,
+        pilot: &Pilot,
+        signer: &Arc<Signer>,
+        Alone { ready, mut slot }: Alone,
+    ) -> Outcome {
+        let ready = match ready {
+            Some(ready) => Ok(ready),
+            None => self.make_ready(payment, signer).await,
+        };
+        let (call, gas) = match ready {
             Ok(ready) => ready,
             Err(outcome) => return outcome,
         };
@@ -148,16 +170,13 @@ impl Chain {
             Ok(fees) => fees,
             Err(error) => return Outcome::not_sent(error),
         };
-        let draft = Draft {
-            chain_id: self.chain_id(),
-            to: call.to,
-            input: call.input.clone(),
-            gas,
-            value: U256::ZERO,
-        };
+        let draft = Draft::of_call(self.chain_id(), &call, gas);
         let announce = |transaction| pilot.sent(transaction);
         match self.depart(signer, draft, fees, &announce).await {
-            Ok(departed) => self.await_fate(payment, &call, departed).await,
+            Ok(departed) => {
+                slot.iter_mut().for_each(Slot::departed);
+                self.await_fate(payment, &call, departed).await
+            }
             Err(error) => Outcome::not_sent(error),
         }
     }
@@ -342,8 +361,8 @@ impl Chain {
     }
 
     /// What became of a payment that our own transaction did not make: mined with this receipt, or
-    /// never to be mined. Final is only a use that was found, an expiry by the chain's own time, or
-    /// a token that carried out the call and moved nothing.
+    /// never to be mined. Final is only a use that was found, an expiry by the chain's own time, a
+    /// token that carried out the call and moved nothing, or a payer who had not the money.
     async fn reconcile(
         &self,
         payment: &EvmPayment,
@@ -366,7 +385,26 @@ impl Chain {
             // It was tried just before, as it was sent.
             self.wallets.strike(payment.authorization.payer);
         }
-        expired(payment, at).map_or(Outcome::Unknown { transaction: Some(ours) }, refused)
+        let why = match (expired(payment, at), receipt) {
+            (None, Some(receipt)) => self.poor_at(payment, receipt.block_number).await,
+            (why, _) => why,
+        };
+        why.map_or(Outcome::Unknown { transaction: Some(ours) }, refused)
+    }
+
+    /// Why a payment that is unused in a block could not be made there: others of its payer took the
+    /// money. `None` also where that is not known.
+    async fn poor_at(&self, payment: &EvmPayment, block: U256) -> Option<Refusal> {
+        let it = &payment.authorization;
+        let call = ask_at(&abi::balance_of(it.token, it.payer), block);
+        let answer = self.rpc().call(call.method, call.params).await;
+        let found = U256::from_be_bytes(one_word(&answer.ok()?).ok()?.0);
+        if U256::from(payment.amount.units()) <= found {
+            return None;
+        }
+        let expected = payment.amount;
+        let message = format!("expected a balance of at least {expected}, found {found}");
+        Some(Refusal::of(it.payer, &payment.method.reasons().balance, message))
     }
 
     /// Where a used authorisation went.

@@ -7,11 +7,13 @@ use serde_json::json;
 use super::abi;
 use super::address::EvmAddress;
 use super::chain::Chain;
+use super::contracts::MULTICALL3;
 use super::deployed::has_code;
 use super::exact::authorization_state;
 use super::method::METHODS;
 use super::token::EvmToken;
 use super::verify;
+use crate::config::Batching;
 use crate::rpc::{Answer, Call, RpcClient, RpcError, quantity, words};
 use crate::scheme::TransferMethod;
 
@@ -56,6 +58,16 @@ pub enum Problem {
         scheme: &'static str,
         /// The contract's name and address.
         contract: String,
+    },
+    /// Settlements are to go together on a network that has no Multicall3.
+    #[error(
+        "{network}: settlements cannot go together (batch_max): there is no contract Multicall3 at {}; \
+         with batch_max = 1 they go one by one",
+        MULTICALL3.to_checksum(None)
+    )]
+    NoMulticall3 {
+        /// Where.
+        network: Network,
     },
     /// The token has no EIP-3009, or does not say its EIP-712 domain.
     #[error(
@@ -131,6 +143,13 @@ impl Chain {
                 }
                 Err(error) => problems.push(self.unreachable(&error)),
             }
+        }
+        match self.batch_limits().await {
+            Ok(None) if matches!(self.config().batching, Batching::Required { .. }) => {
+                problems.push(Problem::NoMulticall3 { network: self.network().clone() });
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(self.unreachable(&error)),
         }
         problems
     }

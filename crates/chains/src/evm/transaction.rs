@@ -6,10 +6,11 @@ use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 
 use super::fees::Fees;
+use super::method::ContractCall;
 use super::signers::Signer;
 
 /// What gas a transfer without data costs.
-const PLAIN_TRANSFER_GAS: u64 = 21_000;
+pub(crate) const PLAIN_TRANSFER_GAS: u64 = 21_000;
 
 /// A signed transaction and what is needed to send it again, or at a higher price.
 #[derive(Clone, Debug)]
@@ -32,6 +33,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// A call without ether.
+    pub(crate) fn of_call(chain_id: u64, call: &ContractCall, gas: u64) -> Self {
+        Self { chain_id, to: call.to, input: call.input.clone(), gas, value: U256::ZERO }
+    }
+
     /// A transfer of nothing to oneself: it only uses up a nonce.
     pub(crate) fn filler(chain_id: u64, account: Address) -> Self {
         let (input, gas) = (Bytes::new(), PLAIN_TRANSFER_GAS);

@@ -75,6 +75,11 @@ impl Node {
         Self { url, faults, stop }
     }
 
+    /// Does so with the next ones.
+    pub(crate) fn plan(&self, plan: &[Fault]) {
+        self.faults.plan.lock().unwrap().extend(plan);
+    }
+
     /// Every different transaction that was sent.
     pub(crate) fn different(&self) -> usize {
         self.faults.sent.lock().unwrap().iter().collect::<HashSet<_>>().len()

@@ -4,6 +4,9 @@
 #[expect(clippy::arithmetic_side_effects, reason = "lengths of short code")]
 mod attacks;
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "balances of a dev chain are small")]
+mod batching;
+#[cfg(test)]
 mod contract_payers;
 #[cfg(test)]
 mod faults;

@@ -100,12 +100,11 @@ async fn a07_overtaken_in_the_same_block_the_payment_counts_once() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn a07_what_a_payer_s_own_contract_settled_is_credited_to_nobody_by_guess() {
-    let world = world(Mining::Instant).await;
-    let request = exact(1);
-    // Multicall3: aggregate3([(proxy, false, call)]).
-    let call = stolen_call(&request);
+const MULTICALL3: &str = "0xcA11bde05977b3631167028862bE2a173976CA11";
+
+/// Settles it through a contract: `aggregate3([(proxy, false, call)])`.
+async fn settle_through(world: &World, contract: &str, request: &SettleRequest) -> String {
+    let call = stolen_call(request);
     let call = call.trim_start_matches("0x");
     let proxy = EXACT_PROXY.trim_start_matches("0x").to_lowercase();
     let words = [
@@ -117,13 +116,36 @@ async fn a07_what_a_payer_s_own_contract_settled_is_credited_to_nobody_by_guess(
         word(U256::from(96)),
         word(U256::from(call.len() / 2)),
     ];
-    let padding = "0".repeat((64 - call.len() % 64) % 64);
+    let padding = "0".repeat(call.len().wrapping_neg() % 64);
     let data = format!("0x82ad56cb{}{call}{padding}", words.concat());
-    world.send(5, "0xcA11bde05977b3631167028862bE2a173976CA11", &data).await;
+    world.send(5, contract, &data).await
+}
+
+#[tokio::test]
+async fn a07_what_a_payer_s_own_contract_settled_is_credited_to_nobody_by_guess() {
+    let world = world(Mining::Instant).await;
+    let request = exact(1);
+    // It may do what Multicall3 does, but need not.
+    let own = "0x00000000000000000000000000000000000ba7c4";
+    let code = world.rpc("eth_getCode", json!([MULTICALL3, "latest"])).await;
+    world.rpc("anvil_setCode", json!([own, code])).await;
+    settle_through(&world, own, &request).await;
     assert_eq!(world.balance(PAY_TO).await, 1_000);
     let result = world.facilitator.settle(&request, now()).await;
     assert!(matches!(result, Err(SettleError::Unknown { transaction: None })), "{result:?}");
     assert_eq!(world.facilitator.lookup(&request, now()).await.unwrap(), Lookup::CannotTell);
+    assert_eq!(world.transactions_of(&facilitator()).await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a07_what_somebody_settled_through_multicall3_counts_once() {
+    let world = world(Mining::Instant).await;
+    let request = exact(1);
+    let theirs = settle_through(&world, MULTICALL3, &request).await;
+    let found = world.facilitator.settle(&request, now()).await.unwrap();
+    assert_eq!(found, settlement(theirs));
+    assert_eq!(world.balance(PAY_TO).await, 1_000);
     assert_eq!(world.transactions_of(&facilitator()).await, 0);
     world.end().await;
 }

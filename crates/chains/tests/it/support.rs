@@ -4,8 +4,8 @@ use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farebox_chains::{
-    AuthorizationWindow, EvmKey, ExactPermit2, LocalFacilitator, NetworkConfig, Scheme, Upto,
-    find_network, sign_exact, sign_permit2_exact, sign_upto,
+    AuthorizationWindow, Batching, EvmKey, ExactPermit2, LocalFacilitator, NetworkConfig, Scheme,
+    Upto, find_network, sign_exact, sign_permit2_exact, sign_upto,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, Mining};
 use farebox_protocol::wire::{
@@ -94,7 +94,13 @@ pub(crate) fn network_config(urls: &[String]) -> NetworkConfig {
     let row = find_network(CHAIN).unwrap();
     let urls = urls.iter().map(|it| it.parse::<Url>().unwrap()).collect();
     let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), urls);
-    NetworkConfig { block_time: Duration::from_millis(200), gas_price_cap_wei: 1 << 50, ..config }
+    NetworkConfig {
+        block_time: Duration::from_millis(200),
+        gas_price_cap_wei: 1 << 50,
+        // Where transactions are counted; `batching` has tests of its own.
+        batching: Batching::Off,
+        ..config
+    }
 }
 
 pub(crate) fn key(bytes: [u8; 32]) -> EvmKey {
