@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farebox_chains::{EvmAddress, NetworkConfig, PermitSponsoring};
+use farebox_chains::{Batching, EvmAddress, NetworkConfig, PermitSponsoring};
 
 use super::super::problem::{Problem, Problems};
 use super::super::section::{Section, Value};
@@ -12,6 +12,7 @@ use super::super::values;
 pub(super) struct Tuning {
     block_time: Option<Duration>,
     confirmations: Option<u32>,
+    batching: Option<Batching>,
     tip_floor_wei: Option<u128>,
     gas_price_cap_wei: Option<u128>,
     signer_reserve_wei: Option<u128>,
@@ -26,6 +27,7 @@ impl Tuning {
         Self {
             block_time: section.optional("block_time", problems, values::duration),
             confirmations: section.optional("confirmations", problems, confirmations),
+            batching: section.optional("batch_max", problems, batching),
             tip_floor_wei: section.optional("tip_floor_gwei", problems, values::gwei),
             gas_price_cap_wei: section.optional("gas_price_cap_gwei", problems, values::gwei),
             signer_reserve_wei: section.optional("signer_reserve_gwei", problems, values::gwei),
@@ -43,6 +45,7 @@ impl Tuning {
     pub(super) fn apply(self, chain: &mut NetworkConfig) {
         chain.block_time = self.block_time.unwrap_or(chain.block_time);
         chain.confirmations = self.confirmations.unwrap_or(chain.confirmations);
+        chain.batching = self.batching.unwrap_or(chain.batching);
         chain.tip_floor_wei = self.tip_floor_wei.unwrap_or(chain.tip_floor_wei);
         chain.gas_price_cap_wei = self.gas_price_cap_wei.unwrap_or(chain.gas_price_cap_wei);
         chain.signer_reserve_wei = self.signer_reserve_wei.unwrap_or(chain.signer_reserve_wei);
@@ -71,6 +74,17 @@ fn factories(section: &mut Section<'_>, problems: &mut Problems) -> Option<Vec<E
     let factories: Vec<Option<EvmAddress>> =
         entries.iter().map(|it| problems.keep(values::evm_address(it))).collect();
     factories.into_iter().collect()
+}
+
+/// One is no company; what is said outright must work.
+fn batching(value: &Value<'_>) -> Result<Batching, Problem> {
+    const EXPECTED: &str = "a number of settlements in one transaction, 1 to 500";
+    let max = value.count(EXPECTED)?;
+    match u16::try_from(max).ok().filter(|it| *it <= 500) {
+        Some(1) => Ok(Batching::Off),
+        Some(max) => Ok(Batching::Required { max }),
+        None => Err(value.wrong(EXPECTED)),
+    }
 }
 
 fn permits(value: &Value<'_>) -> Result<PermitSponsoring, Problem> {
