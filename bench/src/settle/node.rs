@@ -27,6 +27,8 @@ const WANTED: [Address; 3] = [
     address!("0x000000000022D473030F116dDEE9F6B43aC78BA3"),
     x402_chain_eip155::chain::permit2::EXACT_PERMIT2_PROXY_ADDRESS,
 ];
+/// Where Multicall3 lies on every chain.
+const MULTICALL3: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
 /// A contract that does nothing.
 const NO_OP: &str = "0x00";
 
@@ -73,7 +75,8 @@ impl Node {
         rpc.wait().await?;
         // The genesis block has timestamp 1.
         rpc.call("evm_mine", json!([])).await?;
-        rpc.call("anvil_setCode", json!([TOKEN, token_code()?])).await?;
+        rpc.call("anvil_setCode", json!([TOKEN, runtime_code("TestUSDC")?])).await?;
+        rpc.call("anvil_setCode", json!([MULTICALL3, runtime_code("Multicall3")?])).await?;
         for contract in WANTED {
             rpc.call("anvil_setCode", json!([contract, NO_OP])).await?;
         }
@@ -172,8 +175,8 @@ impl Rpc {
     }
 }
 
-fn token_code() -> Result<String> {
-    let artifact = std::fs::read(project().join("contracts/artifacts/TestUSDC.json"))?;
-    let artifact: Value = serde_json::from_slice(&artifact)?;
+fn runtime_code(contract: &str) -> Result<String> {
+    let artifact = project().join(format!("contracts/artifacts/{contract}.json"));
+    let artifact: Value = serde_json::from_slice(&std::fs::read(artifact)?)?;
     Ok(artifact["deployedBytecode"].as_str().context("no run-time code")?.to_owned())
 }

@@ -73,7 +73,7 @@ impl Side {
         let directory = tempfile::tempdir()?;
         let (command, mark) = match &kind {
             Kind::Farebox { batching } => {
-                let lines = batching.as_deref().unwrap_or_default();
+                let lines = batching.as_deref().unwrap_or("batch_max = 1");
                 (farebox(binary, directory.path(), url, &key, lines)?, "http://")
             }
             Kind::X402Rs => {
