@@ -428,18 +428,15 @@ async fn sixty_four_payments_at_once_on_one_signer_are_all_settled() {
     let seller_had = service.chain.tokens_of(PAY_TO).await;
     let bodies: Vec<Value> = (1..=64).map(|it| service.body(it)).collect();
     let answers = join_all(bodies.iter().map(|it| service.post_json("/settle", it))).await;
-    let mut hashes: Vec<&str> = Vec::new();
     for answer in &answers {
         assert_eq!(
             (answer.status.as_u16(), &answer.body["success"]),
             (200, &json!(true)),
             "{answer:?}"
         );
-        hashes.push(answer.body["transaction"].as_str().unwrap());
+        // Several may share one: what came together is settled together.
+        assert!(answer.body["transaction"].as_str().unwrap().starts_with("0x"), "{answer:?}");
     }
-    hashes.sort_unstable();
-    hashes.dedup();
-    assert_eq!(hashes.len(), 64);
     assert_eq!(service.chain.tokens_of(PAY_TO).await, seller_had + 64 * UNITS);
     service.server.shutdown().await;
     service.chain.devnet.shutdown().await;
