@@ -4,6 +4,7 @@
 //! stable storage before it was returned. Every change of a payment goes through
 //! [`farebox_billing::Payment::on`].
 
+mod book;
 mod port;
 mod sqlite;
 

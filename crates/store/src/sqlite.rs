@@ -2,20 +2,15 @@
 //!
 //! Writes go to one thread that commits what has queued ([`writer`]); reads go to a few threads
 //! with read-only connections ([`reader`]). The life cycle is [`farebox_billing::Payment::on`]; the
-//! rules around it are in [`holds`], [`settlements`] and [`recovery`], the file in [`open`].
+//! rules around it are in [`crate::book`], the file is in [`open`].
 
 pub(crate) mod check;
 mod fault;
-mod holds;
-mod journal;
 pub(crate) mod open;
 mod reader;
-mod recovery;
-mod row;
+mod rows;
 #[cfg(test)]
-mod sample;
-mod settlements;
-mod unheard;
+mod withdrawals;
 mod work;
 mod writer;
 
@@ -30,15 +25,17 @@ use farebox_protocol::{Amount, PaymentId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use crate::book::holds::{self, Charge, HoldName};
+use crate::book::{recovery, settlements, unheard};
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
     StoreError, StoredPayment,
 };
 use crate::sqlite::check::{CheckReport, Total};
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::holds::{Charge, HoldName};
 use crate::sqlite::open::OpenError;
 use crate::sqlite::reader::{ConnectReadOnly, Readers};
+use crate::sqlite::rows::Rows;
 use crate::sqlite::work::Asked;
 use crate::sqlite::writer::{Batching, Writer};
 
@@ -156,13 +153,13 @@ impl SqliteLedger {
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
-        let work = move |it: &_| holds::admit(it, &admit);
+        let work = move |it: &_| holds::admit(&mut Rows(it), &admit);
         self.writer.call(Asked::proving(work, unheard::in_admitted)).await
     }
 
     async fn begin_serve(&self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::begin_serve(it, hold, now))).await
+        self.writer.call(Asked::new(move |it| holds::begin_serve(&mut Rows(it), hold, now))).await
     }
 
     async fn meter(
@@ -172,7 +169,9 @@ impl Ledger for SqliteLedger {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::meter(it, hold, delivered, now))).await
+        self.writer
+            .call(Asked::new(move |it| holds::meter(&mut Rows(it), hold, delivered, now)))
+            .await
     }
 
     async fn capture(
@@ -184,13 +183,15 @@ impl Ledger for SqliteLedger {
     ) -> Result<Captured, CaptureFailed> {
         let name = HoldName::of(&hold);
         let charge = Charge { units: charge, mark };
-        let done = self.writer.call(Asked::new(move |it| holds::capture(it, name, charge, now)));
+        let done = self
+            .writer
+            .call(Asked::new(move |it| holds::capture(&mut Rows(it), name, charge, now)));
         done.await.map_err(|source| CaptureFailed { hold, source })
     }
 
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::release(it, hold, why, now))).await
+        self.writer.call(Asked::new(move |it| holds::release(&mut Rows(it), hold, why, now))).await
     }
 
     async fn withdraw(
@@ -200,7 +201,7 @@ impl Ledger for SqliteLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::withdraw(it, hold, why, now))).await
+        self.writer.call(Asked::new(move |it| holds::withdraw(&mut Rows(it), hold, why, now))).await
     }
 
     async fn mark_answer(
@@ -209,12 +210,16 @@ impl Ledger for SqliteLedger {
         mark: AnswerMark,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.writer.call(Asked::new(move |it| holds::mark_answer(it, id, mark, now))).await
+        self.writer
+            .call(Asked::new(move |it| holds::mark_answer(&mut Rows(it), id, mark, now)))
+            .await
     }
 
     async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {
         let why = why.to_owned();
-        self.writer.call(Asked::new(move |it| holds::owe_refund(it, id, &why, now))).await
+        self.writer
+            .call(Asked::new(move |it| holds::owe_refund(&mut Rows(it), id, &why, now)))
+            .await
     }
 
     async fn lease_jobs(
@@ -223,7 +228,7 @@ impl Ledger for SqliteLedger {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Job>, StoreError> {
-        let work = move |it: &_| settlements::lease(it, only, max, now);
+        let work = move |it: &_| settlements::lease(&mut Rows(it), only, max, now);
         self.writer.call(Asked::proving(work, unheard::in_leased)).await
     }
 
@@ -233,16 +238,16 @@ impl Ledger for SqliteLedger {
         resolution: Resolution,
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
-        let work = move |it: &_| settlements::resolve(it, id, &resolution, now);
+        let work = move |it: &_| settlements::resolve(&mut Rows(it), id, &resolution, now);
         self.writer.call(Asked::new(work)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.readers.query(settlements::next_due).await
+        self.readers.query(rows::next_due).await
     }
 
     async fn lookup(&self, id: PaymentId) -> Result<Option<StoredPayment>, StoreError> {
-        self.readers.query(move |it| row::find_stored(it, id)).await
+        self.readers.query(move |it| rows::find_stored(it, id)).await
     }
 
     async fn list(
@@ -254,7 +259,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.writer.call(Asked::new(move |it| recovery::recover(it, now))).await
+        self.writer.call(Asked::new(move |it| recovery::recover(&mut Rows(it), now))).await
     }
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
@@ -287,7 +292,7 @@ fn list(
     };
     let mut statement = connection.prepare_cached(include_str!("sqlite/sql/list.sql"))?;
     let limit = i64::try_from(max).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![start, limit], row::read_stored)?;
+    let rows = statement.query_map(params![start, limit], rows::read_stored)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -5,12 +5,13 @@ use std::fmt;
 
 use farebox_billing::Payment;
 use farebox_protocol::{Amount, Asset, OutOfRange, PaymentId};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
+use crate::book::entry::Entry;
+use crate::book::record::Record;
 use crate::port::AnswerMark;
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::journal::Entry;
-use crate::sqlite::row::{self, Row};
+use crate::sqlite::rows;
 
 /// Problems that are named; the rest is counted.
 const MAX_NAMED: usize = 100;
@@ -127,7 +128,7 @@ fn check_snapshot(connection: &Connection) -> Done<CheckReport> {
     check_file(connection, &mut report)?;
     for (what, sql) in RULES {
         let mut statement = connection.prepare(sql)?;
-        for id in statement.query_map([], |it| row::id(it, "id"))? {
+        for id in statement.query_map([], |it| rows::id(it, "id"))? {
             report.report(Some(id?), what);
         }
     }
@@ -164,7 +165,7 @@ fn check_journal(connection: &Connection, report: &mut CheckReport) -> Done<()> 
     let sql = "SELECT payment, event, amount, detail FROM journal ORDER BY payment, seq";
     let mut statement = connection.prepare(sql)?;
     let mut replay: Option<Replay> = None;
-    for entry in statement.query_map([], Entry::read)? {
+    for entry in statement.query_map([], rows::read_entry)? {
         let (id, entry) = entry?;
         report.entries = report.entries.saturating_add(1);
         let same = replay.take_if(|it| it.id != id);
@@ -234,8 +235,7 @@ impl Replay {
     /// Holds it against the row.
     fn compare(self, connection: &Connection, report: &mut CheckReport) -> Done<()> {
         report.payments = report.payments.saturating_add(1);
-        let mut statement = connection.prepare_cached("SELECT * FROM payments WHERE id = ?1")?;
-        let Some(row) = statement.query_row([self.id.as_bytes()], Row::read).optional()? else {
+        let Some(row) = rows::find(connection, self.id)? else {
             report.report(Some(self.id), "is in the journal alone");
             return Ok(());
         };
@@ -256,10 +256,11 @@ impl Replay {
 /// Sums by asset and state.
 pub(super) fn totals(connection: &Connection) -> Done<Vec<Total>> {
     let mut totals = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT * FROM payments")?;
-    let mut rows = statement.query([])?;
-    while let Some(it) = rows.next()? {
-        let (asset, row) = (row::asset(it)?, Row::read(it)?);
+    let mut statement = connection.prepare(rows::SELECT)?;
+    let mut found = statement.query([])?;
+    while let Some(it) = found.next()? {
+        let row = rows::read_record(it)?;
+        let asset = row.parties.asset.clone();
         let state = row.state.name();
         let total = totals.entry((asset.clone(), state)).or_insert_with(|| Total {
             asset,
@@ -274,7 +275,7 @@ pub(super) fn totals(connection: &Connection) -> Done<Vec<Total>> {
     Ok(totals.into_values().collect())
 }
 
-fn add(total: &mut Total, row: &Row) -> Result<(), OutOfRange> {
+fn add(total: &mut Total, row: &Record) -> Result<(), OutOfRange> {
     let units = match &row.state {
         Payment::Held { limit } | Payment::Serving { limit, .. } => *limit,
         Payment::Captured { charge }

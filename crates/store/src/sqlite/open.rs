@@ -255,10 +255,11 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::book::sample::terms;
     use crate::port::{Admit, Admitted};
     use crate::sqlite::check::check;
     use crate::sqlite::holds::{self, HoldName};
-    use crate::sqlite::sample::terms;
+    use crate::sqlite::rows::Rows;
 
     #[test]
     fn a_ledger_of_every_older_schema_is_carried_over() {
@@ -270,14 +271,16 @@ mod tests {
             migrate(&mut old, 0, version).unwrap();
             let now = Timestamp::from_millis(5);
             let ask = Admit { terms: terms(1), exposure_limit: None, now };
-            let Admitted::New(hold) = holds::admit(&old, &ask).unwrap() else { panic!() };
+            let Admitted::New(hold) = holds::admit(&mut Rows(&old), &ask).unwrap() else {
+                panic!()
+            };
             old.close().unwrap();
             let opened = open(&path).unwrap();
             let is_sound = || check(&opened.connection).unwrap();
             assert_eq!((is_sound().payments, is_sound().entries), (1, 1));
             let hold = HoldName::of(&hold);
             let why = Release::UpstreamFailed;
-            drop(holds::withdraw(&opened.connection, hold, why, now).unwrap());
+            drop(holds::withdraw(&mut Rows(&opened.connection), hold, why, now).unwrap());
             assert_eq!((is_sound().problem_count, is_sound().entries), (0, 2));
             let rewritten = opened.connection.execute_batch("DELETE FROM journal");
             assert!(rewritten.is_err(), "schema {version}");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::book::unheard::{self, Evidence, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::unheard::{self, Evidence, Unheard};
 
 /// How the commit of a batch ended.
 #[derive(Clone, Debug)]

@@ -13,9 +13,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::book::unheard::{self, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, is_full};
-use crate::sqlite::unheard::{self, Unheard};
+use crate::sqlite::rows::Rows;
 use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
 
 /// After so many failed commits in a row the ledger is closed for good.
@@ -263,7 +264,7 @@ impl Engine {
         }
         let (reply, mut answer) = oneshot::channel();
         let all = unheard.clone();
-        let asked = Asked::new(move |it: &Connection| unheard::take_back(it, &all));
+        let asked = Asked::new(move |it: &Connection| unheard::take_back(&mut Rows(it), &all));
         batch.insert(0, Box::new(Pending::new(asked, reply)));
         let end = self.write_batch(batch);
         if !matches!(answer.try_recv(), Ok(Ok(()))) {

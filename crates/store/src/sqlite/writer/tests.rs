@@ -8,12 +8,14 @@ use rusqlite::ErrorCode;
 use tempfile::TempDir;
 
 use super::*;
+use crate::book::holds::{self, HoldName};
+use crate::book::sample::terms;
+use crate::book::settlements;
+use crate::book::unheard::Evidence;
 use crate::port::{Admit, Admitted, AnswerMark};
 use crate::sqlite::fault::Fault;
-use crate::sqlite::holds::{self, HoldName};
-use crate::sqlite::sample::terms;
-use crate::sqlite::unheard::Evidence;
-use crate::sqlite::{open, row, settlements};
+use crate::sqlite::open;
+use crate::sqlite::rows::{self, Rows};
 
 /// A writer on a file of its own, and a notice when it lets the file go.
 struct Bench {
@@ -48,7 +50,7 @@ impl Bench {
 async fn admit(writer: &Writer, number: u64) -> Result<Admitted, StoreError> {
     let admit =
         Admit { terms: terms(number), exposure_limit: None, now: Timestamp::from_millis(5) };
-    let work = move |it: &_| holds::admit(it, &admit);
+    let work = move |it: &_| holds::admit(&mut Rows(it), &admit);
     writer.call(Asked::proving(work, unheard::in_admitted)).await
 }
 
@@ -68,7 +70,7 @@ async fn break_the_commit(writer: &Writer) -> StoreError {
 async fn payments(writer: &Writer) -> u64 {
     let work = |it: &Connection| -> Done<u64> {
         let sql = "SELECT count(*) AS number FROM payments";
-        Ok(it.query_row(sql, [], |row| row::unsigned(row, "number"))?)
+        Ok(it.query_row(sql, [], |row| rows::unsigned(row, "number"))?)
     };
     writer.call(Asked::new(work)).await.unwrap()
 }
@@ -98,7 +100,7 @@ async fn a_refused_operation_spoils_nothing_but_itself() {
     let bench = Bench::new();
     let half_done = |it: &Connection| -> Done<()> {
         let now = Timestamp::from_millis(5);
-        drop(holds::admit(it, &Admit { terms: terms(2), exposure_limit: None, now })?);
+        drop(holds::admit(&mut Rows(it), &Admit { terms: terms(2), exposure_limit: None, now })?);
         it.execute_batch("INSERT INTO nowhere VALUES (1)")?;
         Ok(())
     };
@@ -274,7 +276,7 @@ enum Leaves {
 }
 
 async fn stored(writer: &Writer, number: u64) -> Option<Payment> {
-    let look = move |it: &Connection| -> Done<_> { row::find(it, terms(number).id) };
+    let look = move |it: &Connection| -> Done<_> { rows::find(it, terms(number).id) };
     writer.call(Asked::new(look)).await.unwrap().map(|it| it.state)
 }
 
@@ -286,7 +288,7 @@ async fn an_admission_that_nobody_waits_for_is_given_back() {
         let bench = Bench::new();
         let now = Timestamp::from_millis(5);
         let ask = Admit { terms: terms(1), exposure_limit: None, now };
-        let work = move |it: &Connection| holds::admit(it, &ask);
+        let work = move |it: &Connection| holds::admit(&mut Rows(it), &ask);
         ask_and_go(&bench.writer, leaves, work, unheard::in_admitted).await;
         assert_eq!(stored(&bench.writer, 1).await, expected);
         assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
@@ -300,8 +302,8 @@ async fn capture(writer: &Writer, charge: Amount, now: Timestamp) {
     let hold = HoldName::of(&hold);
     let charge = holds::Charge { units: charge, mark: AnswerMark::Leaving };
     let serve = move |it: &Connection| -> Done<_> {
-        holds::begin_serve(it, hold, now)?;
-        holds::capture(it, hold, charge, now)
+        holds::begin_serve(&mut Rows(it), hold, now)?;
+        holds::capture(&mut Rows(it), hold, charge, now)
     };
     drop(writer.call(Asked::new(serve)).await.unwrap());
 }
@@ -312,7 +314,7 @@ async fn a_lease_that_nobody_waits_for_is_queued_again() {
         let bench = Bench::new();
         let (charge, now) = (Amount::from_units(60), Timestamp::from_millis(6));
         capture(&bench.writer, charge, now).await;
-        let lease = move |it: &Connection| settlements::lease(it, None, 9, now);
+        let lease = move |it: &Connection| settlements::lease(&mut Rows(it), None, 9, now);
         ask_and_go(&bench.writer, leaves, lease, unheard::in_leased).await;
         assert_eq!(stored(&bench.writer, 1).await, Some(Payment::Captured { charge }));
         let lease_again = || bench.writer.call(Asked::proving(lease, unheard::in_leased));

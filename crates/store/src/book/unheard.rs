@@ -6,17 +6,14 @@
 
 use farebox_billing::{Event, Payment, Release};
 use farebox_protocol::PaymentId;
-use rusqlite::Connection;
 
+use crate::book::holds::HoldName;
+use crate::book::{Done, Shelf, settlements};
 use crate::port::{Admitted, Job};
-use crate::sqlite::fault::Done;
-use crate::sqlite::holds::HoldName;
-use crate::sqlite::row::find;
-use crate::sqlite::settlements;
 
 /// What somebody would have had to resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unheard {
+pub(crate) enum Unheard {
     /// A hold that cannot have been served.
     Hold(HoldName),
     /// A settlement that cannot have been sent.
@@ -29,15 +26,15 @@ pub(super) enum Unheard {
 }
 
 /// What a result is the only evidence of.
-pub(super) type Evidence<T> = fn(&T) -> Vec<Unheard>;
+pub(crate) type Evidence<T> = fn(&T) -> Vec<Unheard>;
 
 /// Nothing: the result can be asked for again.
-pub(super) fn none<T>(_: &T) -> Vec<Unheard> {
+pub(crate) fn none<T>(_: &T) -> Vec<Unheard> {
     Vec::new()
 }
 
 /// The hold in an answer to [`crate::Ledger::admit`].
-pub(super) fn in_admitted(admitted: &Admitted) -> Vec<Unheard> {
+pub(crate) fn in_admitted(admitted: &Admitted) -> Vec<Unheard> {
     match admitted {
         Admitted::New(hold) => vec![Unheard::Hold(HoldName::of(hold))],
         Admitted::Refused(_) => Vec::new(),
@@ -46,40 +43,39 @@ pub(super) fn in_admitted(admitted: &Admitted) -> Vec<Unheard> {
 
 /// The leases in an answer to [`crate::Ledger::lease_jobs`].
 #[expect(clippy::ptr_arg, reason = "an `Evidence` takes the result as it is, a vector")]
-pub(super) fn in_leased(jobs: &Vec<Job>) -> Vec<Unheard> {
+pub(crate) fn in_leased(jobs: &Vec<Job>) -> Vec<Unheard> {
     let lease = |job: &Job| Unheard::Lease { id: job.terms.id, attempts: job.attempts };
     jobs.iter().map(lease).collect()
 }
 
 /// Takes back what is still as the lost result had it; what was never committed is not there.
-pub(super) fn take_back(connection: &Connection, all: &[Unheard]) -> Done<()> {
+pub(crate) fn take_back<S: Shelf + ?Sized>(shelf: &mut S, all: &[Unheard]) -> Done<S, ()> {
     for unheard in all {
         match *unheard {
-            Unheard::Hold(hold) => release(connection, hold)?,
-            Unheard::Lease { id, attempts } => unlease(connection, id, attempts)?,
+            Unheard::Hold(hold) => release(shelf, hold)?,
+            Unheard::Lease { id, attempts } => unlease(shelf, id, attempts)?,
         }
     }
     Ok(())
 }
 
-fn release(connection: &Connection, hold: HoldName) -> Done<()> {
-    let Some(mut row) = find(connection, hold.id)? else { return Ok(()) };
+fn release<S: Shelf + ?Sized>(shelf: &mut S, hold: HoldName) -> Done<S, ()> {
+    let Some(mut row) = shelf.record(hold.id)? else { return Ok(()) };
     if row.generation == hold.generation && matches!(row.state, Payment::Held { .. }) {
         let when = row.changed_at;
-        row.step(connection, Event::Abandoned(Release::NothingOwed), when)?;
-        row.save(connection)?;
+        row.step(shelf, Event::Abandoned(Release::NothingOwed), when)?;
+        shelf.save(&row)?;
     }
     Ok(())
 }
 
-fn unlease(connection: &Connection, id: PaymentId, attempts: u32) -> Done<()> {
-    let Some(mut row) = find(connection, id)? else { return Ok(()) };
-    if matches!(row.state, Payment::Settling { .. })
-        && settlements::unlease(connection, &row, attempts)?
+fn unlease<S: Shelf + ?Sized>(shelf: &mut S, id: PaymentId, attempts: u32) -> Done<S, ()> {
+    let Some(mut row) = shelf.record(id)? else { return Ok(()) };
+    if matches!(row.state, Payment::Settling { .. }) && settlements::unlease(shelf, &row, attempts)?
     {
         let when = row.changed_at;
-        row.step(connection, Event::NotSent, when)?;
-        row.save(connection)?;
+        row.step(shelf, Event::NotSent, when)?;
+        shelf.save(&row)?;
     }
     Ok(())
 }

@@ -2,51 +2,50 @@
 
 use farebox_billing::{Event, Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
-use rusqlite::{Connection, params};
 
+use crate::book::entry::Entry;
+use crate::book::record::{Parties, Record, Waits};
+use crate::book::{Done, Shelf, existing, settlements, stored};
 use crate::port::{
     Admit, Admitted, AnswerMark, Captured, Hold, Refusal, SettleMode, StoreError, Terms,
 };
-use crate::sqlite::fault::Done;
-use crate::sqlite::journal::{self, Entry};
-use crate::sqlite::row::{Row, Waits, amount, bad, existing, find, stored};
-use crate::sqlite::settlements;
 
 /// A hold's row and generation without the evidence: the writer itself resolves with it what
 /// nobody is left to resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HoldName {
-    pub(super) id: PaymentId,
-    pub(super) generation: u64,
+pub(crate) struct HoldName {
+    pub(crate) id: PaymentId,
+    pub(crate) generation: u64,
 }
 
 impl HoldName {
-    pub(super) fn of(hold: &Hold) -> Self {
+    pub(crate) fn of(hold: &Hold) -> Self {
         Self { id: hold.id(), generation: hold.generation() }
     }
 }
 
 /// See [`crate::Ledger::admit`].
-pub(super) fn admit(connection: &Connection, admit: &Admit) -> Done<Admitted> {
+pub(crate) fn admit<S: Shelf + ?Sized>(shelf: &mut S, admit: &Admit) -> Done<S, Admitted> {
     let terms = &admit.terms;
-    let earlier = find(connection, terms.id)?;
+    let earlier = shelf.record(terms.id)?;
     let (generation, admitted_at) = match earlier {
         None => (1, admit.now),
         Some(row) if may_be_held_again(&row, terms) => {
             (row.generation.saturating_add(1), row.admitted_at)
         }
-        Some(row) => return Ok(Admitted::Refused(refusal(connection, &row, terms)?)),
+        Some(row) => return Ok(Admitted::Refused(refusal(shelf, &row, terms)?)),
     };
     if let Some(limit) = admit.exposure_limit {
-        let open = exposure(connection, terms)?;
+        let open = shelf.exposure(&terms.payer, &terms.asset)?;
         if !open.checked_add(terms.limit).is_ok_and(|it| it <= limit) {
             return Ok(Admitted::Refused(Refusal::ExposureExceeded { open, limit }));
         }
     }
-    let row = Row {
+    let row = Record {
         id: terms.id,
         fingerprint: terms.fingerprint,
         settle: terms.settle,
+        parties: Parties::of(terms),
         generation,
         state: Payment::Held { limit: terms.limit },
         answer: AnswerMark::Withheld,
@@ -55,35 +54,22 @@ pub(super) fn admit(connection: &Connection, admit: &Admit) -> Done<Admitted> {
         admitted_at,
         changed_at: admit.now,
     };
-    row.hold(connection, terms)?;
-    journal::append(connection, terms.id, &Entry::Admitted(terms.limit), admit.now)?;
+    shelf.hold(&row, terms)?;
+    shelf.append(terms.id, &Entry::Admitted(terms.limit), admit.now)?;
     Ok(Admitted::New(Hold::new(terms.id, terms.limit, generation)))
 }
 
-fn may_be_held_again(row: &Row, terms: &Terms) -> bool {
+fn may_be_held_again(row: &Record, terms: &Terms) -> bool {
     matches!(row.state, Payment::Released { .. }) && row.fingerprint == terms.fingerprint
 }
 
-fn refusal(connection: &Connection, row: &Row, terms: &Terms) -> Done<Refusal> {
+fn refusal<S: Shelf + ?Sized>(shelf: &mut S, row: &Record, terms: &Terms) -> Done<S, Refusal> {
     let same_request = row.fingerprint == terms.fingerprint;
     if same_request && is_held(&row.state) {
         return Ok(Refusal::InProgress);
     }
-    let payment = Box::new(stored(connection, row.id)?);
+    let payment = Box::new(stored(shelf, row.id)?);
     Ok(Refusal::AlreadyUsed { same_request, payment })
-}
-
-/// Σ open and lost of a payer in an asset; saturates, which no limit admits.
-fn exposure(connection: &Connection, terms: &Terms) -> Done<Amount> {
-    let mut statement = connection.prepare_cached(include_str!("sql/exposure.sql"))?;
-    let network = terms.asset.network().as_str();
-    let mut rows = statement.query(params![terms.payer, network, terms.asset.address()])?;
-    let mut total = Amount::ZERO;
-    while let Some(row) = rows.next()? {
-        let exposed = amount(row, "exposed_units")?.ok_or_else(|| bad("exposed_units"))?;
-        total = total.checked_add(exposed).unwrap_or(Amount::MAX);
-    }
-    Ok(total)
 }
 
 /// Whether a hold can be current in that state.
@@ -92,8 +78,8 @@ fn is_held(state: &Payment) -> bool {
 }
 
 /// The row that a hold is evidence of, unless somebody else has resolved it.
-fn current(connection: &Connection, hold: HoldName) -> Done<Row> {
-    let row = existing(connection, hold.id)?;
+fn current<S: Shelf + ?Sized>(shelf: &mut S, hold: HoldName) -> Done<S, Record> {
+    let row = existing(shelf, hold.id)?;
     if row.generation == hold.generation && is_held(&row.state) {
         return Ok(row);
     }
@@ -101,78 +87,82 @@ fn current(connection: &Connection, hold: HoldName) -> Done<Row> {
 }
 
 /// See [`crate::Ledger::begin_serve`].
-pub(super) fn begin_serve(connection: &Connection, hold: HoldName, now: Timestamp) -> Done<()> {
-    let mut row = current(connection, hold)?;
-    row.step(connection, Event::ServeBegan, now)?;
-    row.save(connection)
+pub(crate) fn begin_serve<S: Shelf + ?Sized>(
+    shelf: &mut S,
+    hold: HoldName,
+    now: Timestamp,
+) -> Done<S, ()> {
+    let mut row = current(shelf, hold)?;
+    row.step(shelf, Event::ServeBegan, now)?;
+    shelf.save(&row)
 }
 
 /// See [`crate::Ledger::meter`].
-pub(super) fn meter(
-    connection: &Connection,
+pub(crate) fn meter<S: Shelf + ?Sized>(
+    shelf: &mut S,
     hold: HoldName,
     delivered: Amount,
     now: Timestamp,
-) -> Done<()> {
-    let mut row = current(connection, hold)?;
+) -> Done<S, ()> {
+    let mut row = current(shelf, hold)?;
     let unchanged = matches!(row.state, Payment::Serving { delivered: it, .. } if it == delivered);
     if unchanged {
         return Ok(());
     }
-    row.step(connection, Event::Delivered(delivered), now)?;
-    row.save(connection)
+    row.step(shelf, Event::Delivered(delivered), now)?;
+    shelf.save(&row)
 }
 
 /// What a capture is asked to book.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Charge {
-    pub(super) units: Amount,
-    pub(super) mark: AnswerMark,
+pub(crate) struct Charge {
+    pub(crate) units: Amount,
+    pub(crate) mark: AnswerMark,
 }
 
 /// See [`crate::Ledger::capture`]. Asked again with the same hold and charge, because the first
 /// answer was lost, it answers the same.
-pub(super) fn capture(
-    connection: &Connection,
+pub(crate) fn capture<S: Shelf + ?Sized>(
+    shelf: &mut S,
     hold: HoldName,
     charge: Charge,
     now: Timestamp,
-) -> Done<Captured> {
-    let row = existing(connection, hold.id)?;
+) -> Done<S, Captured> {
+    let row = existing(shelf, hold.id)?;
     if row.generation == hold.generation && charged(&row.state) == Some(charge.units) {
         return Ok(Captured::new(hold.id, charge.units));
     }
-    let row = current(connection, hold)?;
+    let row = current(shelf, hold)?;
     if matches!(row.state, Payment::Held { .. }) && row.settle != SettleMode::Before {
         // Nothing is owed for an upstream that was never called.
         let event = Box::new(Event::Priced(charge.units));
         return Err(farebox_billing::Illegal { state: Box::new(row.state), event }.into());
     }
-    capture_row(connection, row, charge, now)
+    capture_row(shelf, row, charge, now)
 }
 
 /// Books a charge and queues its settlement, in the commit that both share.
-pub(super) fn capture_row(
-    connection: &Connection,
-    mut row: Row,
+pub(crate) fn capture_row<S: Shelf + ?Sized>(
+    shelf: &mut S,
+    mut row: Record,
     charge: Charge,
     now: Timestamp,
-) -> Done<Captured> {
+) -> Done<S, Captured> {
     // Whatever the caller believes, a checkpoint says that something may have left.
     let had_left = matches!(row.state, Payment::Serving { delivered, .. } if !delivered.is_zero());
     let mark = if had_left { charge.mark.max(AnswerMark::Leaving) } else { charge.mark };
-    row.step(connection, Event::Priced(charge.units), now)?;
-    row.mark(connection, mark, now)?;
+    row.step(shelf, Event::Priced(charge.units), now)?;
+    row.mark(shelf, mark, now)?;
     if mark == AnswerMark::Withheld {
         row.waits = Waits::ForSettlement;
     }
-    row.save(connection)?;
-    settlements::queue(connection, &row, now)?;
+    shelf.save(&row)?;
+    settlements::queue(shelf, &row, now)?;
     Ok(Captured::new(row.id, charge.units))
 }
 
 /// What was charged, in every state that follows a capture.
-fn charged(state: &Payment) -> Option<Amount> {
+pub(crate) fn charged(state: &Payment) -> Option<Amount> {
     match state {
         Payment::Captured { charge }
         | Payment::Settling { charge }
@@ -184,29 +174,29 @@ fn charged(state: &Payment) -> Option<Amount> {
 }
 
 /// See [`crate::Ledger::release`]. Asked again for the same reason, it answers the same.
-pub(super) fn release(
-    connection: &Connection,
+pub(crate) fn release<S: Shelf + ?Sized>(
+    shelf: &mut S,
     hold: HoldName,
     why: Release,
     now: Timestamp,
-) -> Done<()> {
-    let row = existing(connection, hold.id)?;
+) -> Done<S, ()> {
+    let row = existing(shelf, hold.id)?;
     if row.generation == hold.generation && row.state == (Payment::Released { why }) {
         return Ok(());
     }
-    let mut row = current(connection, hold)?;
-    row.step(connection, Event::Abandoned(why), now)?;
-    row.save(connection)
+    let mut row = current(shelf, hold)?;
+    row.step(shelf, Event::Abandoned(why), now)?;
+    shelf.save(&row)
 }
 
 /// See [`crate::Ledger::withdraw`]. Asked again, it answers the same.
-pub(super) fn withdraw(
-    connection: &Connection,
+pub(crate) fn withdraw<S: Shelf + ?Sized>(
+    shelf: &mut S,
     hold: HoldName,
     why: Release,
     now: Timestamp,
-) -> Done<Payment> {
-    let mut row = existing(connection, hold.id)?;
+) -> Done<S, Payment> {
+    let mut row = existing(shelf, hold.id)?;
     if row.generation != hold.generation {
         return Err(StoreError::Fenced(hold.id).into());
     }
@@ -221,67 +211,69 @@ pub(super) fn withdraw(
         | Payment::Settling { .. }
         | Payment::Unknown { .. }
         | Payment::Settled { .. }
-        | Payment::Lost { .. } => row.unmark(connection, now)?,
+        | Payment::Lost { .. } => row.unmark(shelf, now)?,
     }
     match row.state {
-        Payment::Captured { .. } if !settlements::may_have_been_sent(connection, &row)? => {
-            settlements::end(connection, &row, why.as_str())?;
-            give_back(connection, &mut row, why, now)?;
+        Payment::Captured { .. } if !settlements::may_have_been_sent(shelf, &row)? => {
+            settlements::end(shelf, &row, why.as_str())?;
+            give_back(shelf, &mut row, why, now)?;
         }
         // It may land yet: then it is owed back, because its request is gone.
         Payment::Captured { .. } | Payment::Settling { .. } | Payment::Unknown { .. } => {
             row.waits = Waits::InVain;
         }
-        Payment::Settled { .. } => row.owe(connection, settlements::UNANSWERED, now)?,
+        Payment::Settled { .. } => row.owe(shelf, settlements::UNANSWERED, now)?,
         Payment::Lost { .. } => {
-            give_back(connection, &mut row, Release::SettlementRejected, now)?;
+            give_back(shelf, &mut row, Release::SettlementRejected, now)?;
         }
         Payment::Held { .. } | Payment::Serving { .. } | Payment::Released { .. } => {
-            give_back(connection, &mut row, why, now)?;
+            give_back(shelf, &mut row, why, now)?;
         }
     }
-    row.save(connection)?;
+    shelf.save(&row)?;
     Ok(row.state)
 }
 
-fn give_back(connection: &Connection, row: &mut Row, why: Release, now: Timestamp) -> Done<()> {
+fn give_back<S: Shelf + ?Sized>(
+    shelf: &mut S,
+    row: &mut Record,
+    why: Release,
+    now: Timestamp,
+) -> Done<S, ()> {
     row.waits = Waits::No;
-    row.step(connection, Event::Withdrawn(why), now)
+    row.step(shelf, Event::Withdrawn(why), now)
 }
 
 /// See [`crate::Ledger::mark_answer`]. A payment that is not captured, or was given back, has no
 /// answer that may leave: fenced.
-pub(super) fn mark_answer(
-    connection: &Connection,
+pub(crate) fn mark_answer<S: Shelf + ?Sized>(
+    shelf: &mut S,
     id: PaymentId,
     mark: AnswerMark,
     now: Timestamp,
-) -> Done<()> {
-    let mut row = existing(connection, id)?;
+) -> Done<S, ()> {
+    let mut row = existing(shelf, id)?;
     if charged(&row.state).is_none() {
         return Err(StoreError::Fenced(id).into());
     }
     if mark <= row.answer {
         return Ok(());
     }
-    row.mark(connection, mark, now)?;
-    row.save(connection)
+    row.mark(shelf, mark, now)?;
+    shelf.save(&row)
 }
 
 /// See [`crate::Ledger::owe_refund`]. Only what was settled can be owed back: fenced otherwise.
-pub(super) fn owe_refund(
-    connection: &Connection,
+pub(crate) fn owe_refund<S: Shelf + ?Sized>(
+    shelf: &mut S,
     id: PaymentId,
     why: &str,
     now: Timestamp,
-) -> Done<()> {
-    let mut row = existing(connection, id)?;
+) -> Done<S, ()> {
+    let mut row = existing(shelf, id)?;
     if !matches!(row.state, Payment::Settled { .. }) {
         return Err(StoreError::Fenced(id).into());
     }
-    row.owe(connection, why, now)?;
-    row.save(connection)
+    row.owe(shelf, why, now)?;
+    shelf.save(&row)
 }
-
-#[cfg(test)]
-mod tests;

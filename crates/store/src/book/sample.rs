@@ -5,7 +5,7 @@ use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
 use crate::port::{SettleMode, Terms};
 
 /// Payment `number`, of a limit of 100 units.
-pub(super) fn terms(number: u64) -> Terms {
+pub(crate) fn terms(number: u64) -> Terms {
     let mut id = [7; 32];
     id[24..].copy_from_slice(&number.to_be_bytes());
     Terms {

@@ -1,0 +1,90 @@
+//! The rules of every ledger operation, written once for all engines.
+//!
+//! An engine is a [`Shelf`]: it finds and keeps rows, inside a transaction of its own that makes them
+//! durable together. What may change, and what goes with it into the journal, is decided here: the
+//! life cycle is [`farebox_billing::Payment::on`], the rules around it are in [`holds`],
+//! [`settlements`] and [`recovery`]. Nothing here waits, reads a clock or knows a database.
+
+pub(crate) mod entry;
+pub(crate) mod holds;
+pub(crate) mod record;
+pub(crate) mod recovery;
+#[cfg(test)]
+pub(crate) mod sample;
+pub(crate) mod settlements;
+pub(crate) mod unheard;
+
+use farebox_billing::Illegal;
+use farebox_protocol::{Amount, Asset, PaymentId, Timestamp};
+
+use crate::book::entry::Entry;
+use crate::book::record::Record;
+use crate::book::settlements::Settlement;
+use crate::port::{StoreError, StoredPayment, Terms};
+
+/// Where an engine keeps its rows. Every call sees what the calls before it have changed; all of them
+/// belong to one transaction.
+pub(crate) trait Shelf {
+    /// Why a row cannot be had; the operation is then undone as a whole.
+    type Fault: From<StoreError> + From<Illegal>;
+
+    /// What a fault says of the payment itself, if it is one that contradicts itself
+    /// ([`StoreError::Corrupt`], [`StoreError::Illegal`]).
+    fn contradiction(fault: &Self::Fault) -> Option<&StoreError>;
+
+    /// A payment, if there is one.
+    fn record(&mut self, id: PaymentId) -> Done<Self, Option<Record>>;
+
+    /// Keeps what can change of a payment that is there, in its generation.
+    fn save(&mut self, record: &Record) -> Done<Self, ()>;
+
+    /// Keeps a new payment, or the next generation of a released one with the same fingerprint.
+    fn hold(&mut self, record: &Record, terms: &Terms) -> Done<Self, ()>;
+
+    /// A payment with all its terms, if there is one.
+    fn stored(&mut self, id: PaymentId) -> Done<Self, Option<StoredPayment>>;
+
+    /// Σ open and lost of a payer in an asset; saturates, which no limit admits.
+    fn exposure(&mut self, payer: &str, asset: &Asset) -> Done<Self, Amount>;
+
+    /// The settlement of a payment's hold, if it was ever captured.
+    fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Self, Option<Settlement>>;
+
+    /// Keeps a settlement that is new.
+    fn queue(&mut self, settlement: &Settlement) -> Done<Self, ()>;
+
+    /// Keeps what can change of a settlement that is there.
+    fn save_settlement(&mut self, settlement: &Settlement) -> Done<Self, ()>;
+
+    /// At most `max` queued settlements that are due at `now` or not before `far`, the first due
+    /// first.
+    fn due(&mut self, now: Timestamp, far: Timestamp, max: usize) -> Done<Self, Vec<Settlement>>;
+
+    /// Adds a line to the journal.
+    fn append(&mut self, id: PaymentId, entry: &Entry, now: Timestamp) -> Done<Self, ()>;
+
+    /// What a crash may have left in the middle of something: every payment that is held, serving,
+    /// captured, settling or unknown. All at once: it is bounded by what is served at a time.
+    fn open_records(&mut self) -> Done<Self, Vec<Record>>;
+
+    /// Every settled payment with whose answer somebody waits or waited in vain.
+    fn unanswered_records(&mut self) -> Done<Self, Vec<Record>>;
+}
+
+/// The result of one operation, before anybody knows whether its transaction holds.
+pub(crate) type Done<S, T> = Result<T, <S as Shelf>::Fault>;
+
+/// The ledger contradicts itself.
+pub(crate) fn corrupt<F: From<StoreError>>(what: impl Into<String>) -> F {
+    StoreError::Corrupt(what.into()).into()
+}
+
+/// The payment that the caller holds evidence of: without it, the ledger has forgotten.
+pub(crate) fn existing<S: Shelf + ?Sized>(shelf: &mut S, id: PaymentId) -> Done<S, Record> {
+    shelf.record(id)?.ok_or_else(|| corrupt(format!("{id} is not in the ledger")))
+}
+
+/// A payment that is known to be there, with its terms.
+pub(crate) fn stored<S: Shelf + ?Sized>(shelf: &mut S, id: PaymentId) -> Done<S, StoredPayment> {
+    shelf.stored(id)?.ok_or_else(|| corrupt(format!("{id} has lost its terms")))
+}
