@@ -60,7 +60,9 @@ pub fn settlement_response(
             amount: scheme.filter(|it| it.charging() == Charging::UpTo).map(|_| settlement.amount),
             ..bare(settlement.transaction.clone(), settlement.network.clone())
         },
-        Err(SettleError::Rejected { reason, message }) => SettlementResponse {
+        Err(
+            SettleError::Rejected { reason, message } | SettleError::NotServed { reason, message },
+        ) => SettlementResponse {
             error_reason: Some(reason.clone()),
             error_message: Some(message.clone()),
             payer,

@@ -46,6 +46,7 @@ pub(crate) use self::chain::Chain;
 pub(crate) use self::check::check_but_for_wallet;
 pub(crate) use self::exact::EXACT;
 pub(crate) use self::method::METHODS;
+pub(crate) use self::settle::is_of_configuration;
 pub(crate) use self::signers::SigningKeys;
 pub(crate) use self::sponsoring::{EIP2612, ERC20_APPROVAL};
 pub(crate) use self::verify::NoStanding;

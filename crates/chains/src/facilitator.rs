@@ -111,6 +111,17 @@ pub enum SettleError {
         /// The same for people.
         message: String,
     },
+    /// Nothing left for the chain: the facilitator does not serve it as it is configured now. Whoever
+    /// only asks is refused. Whoever has served for it, under an earlier configuration, may settle it
+    /// once there is again what is missing (the network, the token, the key that alone may settle it,
+    /// the sponsoring of its permit), as long as the authorisation is good.
+    #[error("settlement not served: {reason}: {message}")]
+    NotServed {
+        /// The specified code.
+        reason: Reason,
+        /// The same for people: what is missing.
+        message: String,
+    },
     /// Nothing left for the chain: try again later.
     #[error("settlement not sent")]
     NotSent(#[source] FacilitatorError),

@@ -230,7 +230,7 @@ impl Facilitator for LocalFacilitator {
     ) -> Result<Settlement, SettleError> {
         match self.chains.of(request) {
             Ok(chain) => chain.settle(request, now).await,
-            Err((reason, message)) => Err(SettleError::Rejected { reason, message }),
+            Err((reason, message)) => Err(SettleError::NotServed { reason, message }),
         }
     }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::TokenConfig;
-use crate::evm::{EvmPayment, EvmToken, Refusal, check_but_for_wallet};
+use crate::evm::{EvmPayment, EvmToken, Refusal, check_but_for_wallet, is_of_configuration};
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
 };
@@ -266,7 +266,14 @@ fn refused(answer: SettlementResponse) -> SettleError {
         return SettleError::Unknown { transaction };
     }
     if reason != Reason::UnexpectedSettleError {
-        return SettleError::Rejected { reason, message: read::short(&message) };
+        let message = read::short(&message);
+        // It took the payment when it verified it.
+        let not_now = is_of_configuration(&reason) || reason == Reason::UptoFacilitatorMismatch;
+        return if not_now {
+            SettleError::NotServed { reason, message }
+        } else {
+            SettleError::Rejected { reason, message }
+        };
     }
     let context = format!("the remote facilitator failed: {}", read::short(&message));
     SettleError::NotSent(FacilitatorError { context, source: None })
@@ -291,7 +298,7 @@ fn may_have_moved(reason: &Reason, message: &str) -> bool {
 fn doubted(said: SettleError) -> SettleError {
     match said {
         unknown @ SettleError::Unknown { .. } => unknown,
-        SettleError::Rejected { .. } | SettleError::NotSent(_) => {
+        SettleError::Rejected { .. } | SettleError::NotServed { .. } | SettleError::NotSent(_) => {
             SettleError::Unknown { transaction: None }
         }
     }

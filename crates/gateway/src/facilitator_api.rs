@@ -207,7 +207,12 @@ async fn settle(State(api): State<FacilitatorParts>, headers: HeaderMap, body: B
             tracing::warn!(seller, %error, source = ?error.source, "payment could not be settled");
             unavailable(answer)
         }
-        Ok(_) | Err(SettleError::Rejected { .. } | SettleError::Unknown { .. }) => answer,
+        Ok(_)
+        | Err(
+            SettleError::Rejected { .. }
+            | SettleError::NotServed { .. }
+            | SettleError::Unknown { .. },
+        ) => answer,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use farebox_chains::{Facilitator, Lookup, SettleError, says_used};
 use farebox_protocol::wire::X402_VERSION;
 use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
-use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
 use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -357,6 +357,9 @@ impl Settler {
                 tracing::warn!(payment.id = %job.terms.id, %reason, message, "settlement rejected");
                 Resolution::Rejected { reason: reason.to_string() }
             }
+            Err(SettleError::NotServed { reason, message }) => {
+                self.wait_for_configuration(job, &reason, &message)
+            }
             Err(SettleError::NotSent(error)) => {
                 tracing::warn!(payment.id = %job.terms.id, %error, "settlement not sent");
                 Resolution::NotSent { retry_at: self.retry_at(job.attempts) }
@@ -365,6 +368,19 @@ impl Settler {
                 Resolution::Unknown { transaction, retry_at: self.retry_at(job.attempts) }
             }
         }
+    }
+
+    /// What it takes to settle this payment was there when it was taken, and is not configured now.
+    /// Whoever was served can be charged once it is there again, until the authorisation ends.
+    fn wait_for_configuration(&self, job: &Job, reason: &Reason, message: &str) -> Resolution {
+        let id = job.terms.id;
+        // What may have been sent may have landed, which nobody can tell for now.
+        if !job.may_have_been_sent && self.has_expired(job) {
+            tracing::error!(payment.id = %id, %reason, message, "a payment outlived its configuration");
+            return Resolution::Rejected { reason: reason.to_string() };
+        }
+        tracing::error!(payment.id = %id, %reason, message, "a payment waits for the configuration");
+        Resolution::NotSent { retry_at: self.retry_at(job.attempts) }
     }
 
     /// What the chain says of a settlement that may have been sent, or `None` where sending (the

@@ -34,6 +34,8 @@ pub struct EvmPayment {
     pub(crate) amount: Amount,
     pub(crate) signed_by: SignedBy,
     pub(crate) sponsoring: Option<Sponsoring>,
+    /// The extension by which the payer asked for what is not sponsored here.
+    pub(crate) unsponsored: Option<&'static str>,
 }
 
 /// Why a payment is not good.
@@ -134,6 +136,7 @@ fn check(
         amount: requirements.amount,
         signed_by,
         sponsoring,
+        unsponsored: None,
     })
 }
 

@@ -62,6 +62,7 @@ pub(crate) struct Progress {
 pub(crate) enum Outcome {
     Settled(Settlement),
     Rejected { reason: Reason, message: String },
+    NotServed { reason: Reason, message: String },
     NotSent(Arc<dyn Error + Send + Sync>),
     Unknown { transaction: Option<B256> },
 }
@@ -207,6 +208,7 @@ impl Outcome {
         match self {
             Self::Settled(settlement) => Ok(settlement),
             Self::Rejected { reason, message } => Err(SettleError::Rejected { reason, message }),
+            Self::NotServed { reason, message } => Err(SettleError::NotServed { reason, message }),
             Self::NotSent(error) => {
                 let context = error.to_string();
                 let source = error.source().is_some().then_some(Cause(error));

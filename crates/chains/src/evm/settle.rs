@@ -43,7 +43,12 @@ impl Chain {
         request: &SettleRequest,
         now: Timestamp,
     ) -> Result<Settlement, SettleError> {
-        let payment = self.read_untimed(request).map_err(rejected)?;
+        let payment = match self.read_untimed(request) {
+            Err(refusal) if is_of_configuration(&refusal.reason) => {
+                return Err(not_served(refusal));
+            }
+            read => read.map_err(rejected)?,
+        };
         if payment.amount.is_zero() && payment.method.charging() == Charging::UpTo {
             self.ask_wallet(&payment).await.map_err(unsettled)?;
             return self.settle_nothing(&payment, now).map_err(rejected);
@@ -140,7 +145,7 @@ impl Chain {
     /// Sends the payment whatever the clock here says: only the chain's own time ends it.
     async fn carry_out(self: &Arc<Self>, payment: &EvmPayment, pilot: &Pilot) -> Outcome {
         if let Err(refusal) = self.check_settler(payment) {
-            return self.refuse(payment, refusal).await;
+            return self.not_served_now(payment, refusal).await;
         }
         let Some(signer) = self.signers.take(payment.authorization.settler) else {
             return Outcome::not_sent(self.signers.why_nobody());
@@ -192,8 +197,12 @@ impl Chain {
             Ok(ready) => return self.buy_gas(payment, ready, signer).await,
             Err(fault) => fault,
         };
-        let refusal = match (fault, &payment.sponsoring) {
-            (Fault::Allowance(_), Some(Sponsoring::Approval(approval))) => {
+        let refusal = match (fault, &payment.sponsoring, payment.unsponsored) {
+            (Fault::Allowance(refusal), _, Some(extension)) => {
+                let message = format!("{extension} is not sponsored here: {}", refusal.message);
+                return Err(self.not_served_now(payment, Refusal { message, ..refusal }).await);
+            }
+            (Fault::Allowance(_), Some(Sponsoring::Approval(approval)), _) => {
                 match self.carry_out_approval(payment, approval, signer).await {
                     Ok(()) => match self.stand(payment, signer).await? {
                         Ok(ready) => return self.buy_gas(payment, ready, signer).await,
@@ -203,7 +212,7 @@ impl Chain {
                     Err(NoApproval::NotSent(error)) => return Err(Outcome::not_sent(error)),
                 }
             }
-            (Fault::Refused(refusal) | Fault::Allowance(refusal), _) => refusal,
+            (Fault::Refused(refusal) | Fault::Allowance(refusal), _, _) => refusal,
         };
         Err(self.refuse(payment, refusal).await)
     }
@@ -320,19 +329,36 @@ impl Chain {
     /// Before anything was sent: a refusal, unless the chain's time is what stands in the way and
     /// has not run out.
     async fn refuse(&self, payment: &EvmPayment, refusal: Refusal) -> Outcome {
-        let at = match self.usage(payment, U256::ZERO).await {
-            Ok(Usage::Unused { at }) => at,
-            Ok(Usage::Used) => return self.follow_use(payment, None).await,
-            Err(error) => return Outcome::not_sent(error),
+        let at = match self.time_of_unended(payment).await {
+            Ok(at) => at,
+            Err(outcome) => return outcome,
         };
-        if let Some(refusal) = expired(payment, at) {
-            return refused(refusal);
-        }
         let reverts = refusal.reason == payment.method.reasons().simulation;
         if reverts && check::check_window(payment.method, &payment.authorization, at).is_err() {
             return Outcome::not_sent(NotSent::Untimely(refusal.message));
         }
         refused(refusal)
+    }
+
+    /// What it takes to settle it is not configured now, and was, for all we know, when the payment was
+    /// taken: whoever was served may still be charged, until the chain's time runs out.
+    async fn not_served_now(&self, payment: &EvmPayment, refusal: Refusal) -> Outcome {
+        match self.time_of_unended(payment).await {
+            Ok(_) => Outcome::NotServed { reason: refusal.reason, message: refusal.message },
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The chain's time, unless the payment ended without us: used, or expired by that time.
+    async fn time_of_unended(&self, payment: &EvmPayment) -> Result<Timestamp, Outcome> {
+        match self.usage(payment, U256::ZERO).await {
+            Ok(Usage::Unused { at }) => match expired(payment, at) {
+                Some(refusal) => Err(refused(refusal)),
+                None => Ok(at),
+            },
+            Ok(Usage::Used) => Err(self.follow_use(payment, None).await),
+            Err(error) => Err(Outcome::not_sent(error)),
+        }
     }
 
     async fn await_fate(
@@ -445,7 +471,7 @@ fn expired(payment: &EvmPayment, at: Timestamp) -> Option<Refusal> {
 
 /// Whether a payment is refused for what is configured now, which says nothing of what became of it
 /// under an earlier configuration.
-fn is_of_configuration(reason: &Reason) -> bool {
+pub(crate) fn is_of_configuration(reason: &Reason) -> bool {
     [
         Reason::InvalidNetwork,
         Reason::InvalidPaymentRequirements,
@@ -494,6 +520,11 @@ fn unsettled(error: NoStanding) -> SettleError {
             SettleError::NotSent(FacilitatorError { context, source: None })
         }
     }
+}
+
+/// What is not configured now may have been when the payment was taken.
+fn not_served(refusal: Refusal) -> SettleError {
+    SettleError::NotServed { reason: refusal.reason, message: refusal.message }
 }
 
 fn rejected(refusal: Refusal) -> SettleError {

@@ -57,6 +57,14 @@ impl Sponsoring {
         Ok(None)
     }
 
+    /// By which extension it came.
+    pub(crate) fn extension(&self) -> &'static str {
+        match self {
+            Self::Permit(_) => EIP2612,
+            Self::Approval(_) => ERC20_APPROVAL,
+        }
+    }
+
     /// The allowance that Permit2 has by it, whatever it had before.
     pub(crate) fn allows(&self) -> U256 {
         match self {

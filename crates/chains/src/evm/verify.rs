@@ -155,7 +155,11 @@ impl Chain {
 
     /// The payment without what is not sponsored here.
     pub(crate) fn with_own_sponsoring(&self, mut payment: EvmPayment) -> EvmPayment {
-        payment.sponsoring = payment.sponsoring.filter(|it| self.sponsors(it));
+        let (ours, others) = match payment.sponsoring {
+            Some(sponsoring) if !self.sponsors(&sponsoring) => (None, Some(sponsoring.extension())),
+            ours => (ours, None),
+        };
+        (payment.sponsoring, payment.unsponsored) = (ours, others);
         payment
     }
 

@@ -27,6 +27,8 @@ mod permit2_attacks;
 #[cfg(test)]
 mod pure;
 #[cfg(test)]
+mod reconfigured;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod settling;

@@ -133,6 +133,7 @@ async fn settle_this(request: &SettleRequest, script: Script) -> String {
     match result {
         Ok(settlement) => format!("settled {}", settlement.transaction),
         Err(SettleError::Rejected { reason, .. }) => format!("rejected {reason}"),
+        Err(SettleError::NotServed { reason, .. }) => format!("not served {reason}"),
         Err(SettleError::NotSent(_)) => "not sent".to_owned(),
         Err(SettleError::Unknown { transaction }) => {
             format!("unknown {}", transaction.unwrap_or_default())
@@ -240,6 +241,10 @@ async fn failures_are_told_apart_by_what_to_do() {
     };
     assert_eq!(settle(failure("insufficient_funds", "")).await, "rejected insufficient_funds");
     assert_eq!(settle(failure("brand_new", "")).await, "rejected brand_new");
+    // What it verified once, it does not know now: it may again.
+    for reason in ["invalid_network", "unsupported_scheme", "upto_facilitator_mismatch"] {
+        assert_eq!(settle(failure(reason, "")).await, format!("not served {reason}"));
+    }
     let pending = failure("settlement_pending", HASH);
     assert_eq!(settle(pending).await, format!("unknown {HASH}"));
     assert_eq!(settle(failure("unexpected_settle_error", "")).await, "not sent");

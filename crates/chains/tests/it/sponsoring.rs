@@ -24,12 +24,12 @@ fn penniless() -> EvmKey {
     key([0x77; 32])
 }
 
-fn demands() -> [PaymentRequirements; 2] {
+pub(crate) fn demands() -> [PaymentRequirements; 2] {
     [demand_by_permit2(1_000, None), demand_by_permit2(1_000, Some(&facilitator()))]
 }
 
 /// A world with a penniless payer.
-async fn world(sponsoring: GasSponsoring) -> World {
+pub(crate) async fn world(sponsoring: GasSponsoring) -> World {
     let signer = vec![key(DEV_ACCOUNTS[0].private_key.0)];
     let change = |config| NetworkConfig { sponsoring, ..config };
     let world = World::with(Mining::Instant, signer, change).await;
@@ -47,7 +47,7 @@ fn with_extension(request: &SettleRequest, name: &str, info: &Value) -> SettleRe
 }
 
 /// A payment with a permit, which is the payer's first or a later one.
-fn with_permit(demand: &PaymentRequirements, number: u64, nonce: u64) -> SettleRequest {
+pub(crate) fn with_permit(demand: &PaymentRequirements, number: u64, nonce: u64) -> SettleRequest {
     let payment = pay_by_permit2(&penniless(), demand, number);
     let deadline = now().plus(Duration::from_mins(5));
     let permit = sign_eip2612_permit(&penniless(), demand, nonce, deadline).unwrap();

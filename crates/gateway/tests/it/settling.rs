@@ -156,6 +156,42 @@ async fn a_refusal_gives_back_what_was_withheld_and_books_what_was_served_as_los
     }
 }
 
+/// A key that was rotated, a network taken out: whoever was served owes it all the same.
+#[tokio::test]
+async fn what_is_not_configured_now_waits_until_it_is_or_the_authorisation_ends() {
+    let missing = || Says::NotServed(Reason::UptoFacilitatorMismatch);
+    let served_again = [missing(), missing(), missing(), Says::Lands];
+    let desk = Desk::start(&served_again, &[]);
+    let id = desk.capture(1, AnswerMark::Sent).await;
+    desk.settler.kick();
+    for tries in 1..=3 {
+        desk.until_asked(id, "captured", tries).await;
+        desk.advance_to_due().await;
+    }
+    desk.until_state(id, "settled").await;
+
+    // Never again: lost, once no chain takes it any more.
+    let desk = Desk::start(&[missing()], &[]);
+    let id = desk.capture(1, AnswerMark::Sent).await;
+    desk.settler.kick();
+    desk.until_asked(id, "captured", 1).await;
+    desk.clock.advance_to(START.plus(SETTLE_BY).plus(Duration::from_mins(1)));
+    desk.until_asked(id, "captured", 2).await;
+    desk.clock.advance(Duration::from_mins(2));
+    desk.until_state(id, "lost").await;
+    assert_eq!(desk.facilitator.settles().len(), 3);
+
+    // What may have been sent may have landed, which whoever is asked cannot tell now.
+    let desk = Desk::start(&[Says::Unknown, missing(), Says::Lands], &[Sees::CannotTell]);
+    let id = desk.capture(1, AnswerMark::Sent).await;
+    desk.settler.kick();
+    desk.until_asked(id, "unknown", 1).await;
+    desk.clock.advance_to(START.plus(SETTLE_BY).plus(Duration::from_mins(3)));
+    desk.until_asked(id, "captured", 3).await;
+    desk.advance_to_due().await;
+    desk.until_state(id, "settled").await;
+}
+
 /// The client was sent away and nothing was sent: charging now would be charging for nothing.
 #[tokio::test]
 async fn a_withheld_answer_that_nobody_waits_for_is_given_back_instead_of_sent() {

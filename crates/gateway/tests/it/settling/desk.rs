@@ -65,6 +65,7 @@ pub(crate) enum Says {
     Lands,
     NotSent,
     Rejected(Reason),
+    NotServed(Reason),
     Unknown,
     /// Lands once the gate is open.
     Waits(Arc<Gate>),
@@ -181,6 +182,9 @@ impl Facilitator for Scripted {
             Says::NotSent => Err(SettleError::NotSent(unreachable())),
             Says::Rejected(reason) => {
                 Err(SettleError::Rejected { reason, message: "told to".to_owned() })
+            }
+            Says::NotServed(reason) => {
+                Err(SettleError::NotServed { reason, message: "told to".to_owned() })
             }
             Says::Unknown => Err(SettleError::Unknown { transaction: None }),
             Says::Waits(gate) => {
