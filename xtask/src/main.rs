@@ -1,4 +1,5 @@
-//! The project's own tools: `cargo xtask check` (quick path) and `cargo xtask tidy` (our rules).
+//! The project's own tools: `cargo xtask check` (quick path), `cargo xtask tidy` (our rules) and
+//! `cargo xtask full` (what takes too long for every change).
 
 #![expect(
     clippy::print_stdout,
@@ -10,12 +11,14 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
+mod full;
 mod tidy;
 
 const HELP: &str = "\
 cargo xtask check [PACKAGE…]   format, lints, tidy and tests of the named packages, or of all but the
                                end-to-end ones (the quick path; `./test` runs everything)
 cargo xtask tidy               the project's own rules alone
+cargo xtask full               the destructive tests in the numbers that are promised: takes an hour
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         Some((command, packages)) if command == "check" => check(packages),
         Some((command, [])) if command == "tidy" => tidy::run(),
+        Some((command, [])) if command == "full" => full::run(),
         _ => {
             eprint!("{HELP}");
             return ExitCode::from(2);
@@ -52,8 +56,16 @@ fn check(packages: &[String]) -> Result<()> {
 }
 
 fn cargo(command: &[&str], arguments: &[&str]) -> Result<()> {
-    println!("$ cargo {} {}", command.join(" "), arguments.join(" "));
+    cargo_with(command, arguments, &[])
+}
+
+/// Cargo with something in its environment.
+fn cargo_with(command: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let told: Vec<String> =
+        variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    println!("$ {} cargo {} {}", told.join(" "), command.join(" "), arguments.join(" "));
     let status = Command::new("cargo")
+        .envs(variables.iter().copied())
         .args(command)
         .args(arguments)
         .status()

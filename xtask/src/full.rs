@@ -1,0 +1,23 @@
+//! What takes too long for every change: the destructive tests in the numbers that are promised.
+
+use anyhow::Result;
+
+/// A run of tests: a package, which of its tests, and how much of them.
+type Run = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Everything that `./test` does a little of. Each test prints how often it did what.
+const RUNS: &[Run] = &[("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")])];
+
+/// Runs them one after the other, each whatever became of the others.
+pub(crate) fn run() -> Result<()> {
+    let mut failed = Vec::new();
+    for (package, filter, counts) in RUNS {
+        let arguments = ["--package", package, "-E", filter, "--no-capture"];
+        let command = ["nextest", "run", "--profile", "full"];
+        if let Err(error) = crate::cargo_with(&command, &arguments, counts) {
+            failed.push(format!("{filter} of {package}: {error:#}"));
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
