@@ -54,9 +54,8 @@ pub struct GasSponsoring {
     /// `eip2612GasSponsoring`). One costs some gas more.
     pub permits: PermitSponsoring,
     /// Whether payers' own signed approvals are sent for them (x402, extension
-    /// `erc20ApprovalGasSponsoring`), and the most wei that one payer is ever given for that while
-    /// this process runs. A payer can keep the money and not approve. `None`: they are not sent.
-    pub approval_grant_max_wei: Option<u128>,
+    /// `erc20ApprovalGasSponsoring`), and what they are given for that. `None`: they are not sent.
+    pub approvals: Option<ApprovalGrants>,
 }
 
 /// Whether settlements that come at the same time are one transaction, each of which may fail alone. It
@@ -104,10 +103,33 @@ pub enum PermitSponsoring {
     Ignored,
 }
 
+/// What payers are given at most so that their approvals can be mined. A payer can keep the money and not
+/// approve, and come back as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApprovalGrants {
+    /// In wei: one payer, while this process runs.
+    pub payer_max_wei: u128,
+    /// In wei: all payers of the network together, in 24 hours.
+    pub day_max_wei: u128,
+}
+
+impl ApprovalGrants {
+    /// How many times what one payer is given all are given a day, if nobody says otherwise.
+    const PAYERS_A_DAY: u128 = 50;
+    /// Nothing for anybody.
+    pub(crate) const NONE: Self = Self { payer_max_wei: 0, day_max_wei: 0 };
+
+    /// So much for one payer, and fifty times as much for all in a day.
+    pub fn of_payer(payer_max_wei: u128) -> Self {
+        let day_max_wei = payer_max_wei.saturating_mul(Self::PAYERS_A_DAY);
+        Self { payer_max_wei, day_max_wei }
+    }
+}
+
 impl Default for GasSponsoring {
     /// Permits, but no gifts.
     fn default() -> Self {
-        Self { permits: PermitSponsoring::Submitted, approval_grant_max_wei: None }
+        Self { permits: PermitSponsoring::Submitted, approvals: None }
     }
 }
 

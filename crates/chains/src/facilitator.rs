@@ -111,10 +111,11 @@ pub enum SettleError {
         /// The same for people.
         message: String,
     },
-    /// Nothing left for the chain: the facilitator does not serve it as it is configured now. Whoever
-    /// only asks is refused. Whoever has served for it, under an earlier configuration, may settle it
-    /// once there is again what is missing (the network, the token, the key that alone may settle it,
-    /// the sponsoring of its permit), as long as the authorisation is good.
+    /// Nothing left for the chain: the facilitator does not serve it now, for what it is configured with
+    /// or has left to give. Whoever only asks is refused. Whoever has served for it, as it was taken
+    /// earlier, may settle it once there is again what is missing (the network, the token, the key that
+    /// alone may settle it, the sponsoring of its permit, gas money), as long as the authorisation is
+    /// good.
     #[error("settlement not served: {reason}: {message}")]
     NotServed {
         /// The specified code.

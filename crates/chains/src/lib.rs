@@ -18,7 +18,9 @@ mod schemes;
 mod v1;
 
 pub use crate::answers::{settlement_response, verify_failure_response, verify_response};
-pub use crate::config::{Batching, GasSponsoring, NetworkConfig, PermitSponsoring, TokenConfig};
+pub use crate::config::{
+    ApprovalGrants, Batching, GasSponsoring, NetworkConfig, PermitSponsoring, TokenConfig,
+};
 pub use crate::evm::{
     AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmPayment,
     EvmToken, Exact, ExactPermit2, PayerNode, PayerUsage, Permit2Allowance, Problem, Refusal,

@@ -258,7 +258,7 @@ impl Facilitator for LocalFacilitator {
         };
         let extensions = [
             (EIP2612, sponsored(&|it| it.sponsoring.permits == PermitSponsoring::Submitted)),
-            (ERC20_APPROVAL, sponsored(&|it| it.sponsoring.approval_grant_max_wei.is_some())),
+            (ERC20_APPROVAL, sponsored(&|it| it.sponsoring.approvals.is_some())),
         ];
         let extensions = extensions.into_iter().filter(|(_, on)| *on);
         let extensions = extensions.map(|(name, _)| name.to_owned()).collect();

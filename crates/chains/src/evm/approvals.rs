@@ -2,10 +2,10 @@
 //!
 //! Source: x402, extension `erc20ApprovalGasSponsoring`. The specified bundle of funding, approval and
 //! settlement is atomic only where a node takes bundles. Here they follow one another, so that a payer
-//! may take the money and use the approval's number otherwise: what one payer is ever given is capped.
+//! may take the money and use the approval's number otherwise: what one payer is ever given is capped, and
+//! what all are, and so is the price of gas that a payer can ask to be given.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use alloy_primitives::{Address, Bytes, U256};
 use farebox_protocol::Reason;
@@ -15,47 +15,31 @@ use super::address::EvmAddress;
 use super::broadcast::NotSent;
 use super::chain::Chain;
 use super::check::{EvmPayment, Refusal};
-use super::fees::NoFees;
+use super::fees::{Fees, NoFees};
+use super::grants::Grants;
 use super::method::ContractCall;
 use super::signers::Signer;
 use super::sponsoring::{SignedApproval, Sponsoring};
 use super::tracker::{Fate, receipt_call};
 use super::transaction::Draft;
+use super::turns::Turns;
 use super::verify::{NoStanding, Trial, TrialKind, attempt, read_trial};
-use crate::config::PermitSponsoring;
+use crate::config::{ApprovalGrants, PermitSponsoring};
 use crate::rpc::{Answer, Call, Receipt, RpcError, Sent, one_word, quantity};
 
 /// No approval takes more gas; official clients sign for 70 000.
 const GAS_MAX: u64 = 200_000;
 /// What a transfer of ether may take: payers' accounts may have code (EIP-7702).
 const FUNDING_GAS: u64 = 50_000;
-/// How many payers are remembered for what they were given.
-const PAYERS_MAX: usize = 65_536;
+/// What official clients offer for a unit of gas where they do not ask for its price, in wei.
+const USUAL_OFFER_WEI: u128 = 1_000_000_000;
 
-/// What payers were given, and the turn of the next one.
+/// What payers were given, and whose approvals are being carried out.
 #[derive(Debug, Default)]
 pub(crate) struct Approvals {
-    /// One approval at a time: two payments of a payer come with the same one.
-    turn: tokio::sync::Mutex<()>,
-    /// In wei, by payer.
-    granted: Mutex<HashMap<Address, U256>>,
-}
-
-impl Approvals {
-    /// What a payer may still be given.
-    fn left(&self, payer: Address, cap: u128) -> U256 {
-        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        if PAYERS_MAX <= granted.len() && !granted.contains_key(&payer) {
-            return U256::ZERO;
-        }
-        U256::from(cap).saturating_sub(granted.get(&payer).copied().unwrap_or_default())
-    }
-
-    fn grant(&self, payer: Address, wei: U256) {
-        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = granted.entry(payer).or_default();
-        *sum = sum.saturating_add(wei);
-    }
+    grants: Grants,
+    /// Two payments of a payer come with the same approval.
+    turns: Turns,
 }
 
 impl Chain {
@@ -64,22 +48,39 @@ impl Chain {
         let config = &self.config().sponsoring;
         match sponsoring {
             Sponsoring::Permit(_) => config.permits == PermitSponsoring::Submitted,
-            Sponsoring::Approval(_) => config.approval_grant_max_wei.is_some(),
+            Sponsoring::Approval(_) => config.approvals.is_some(),
         }
     }
 
-    /// What the payer must be given so that its approval can be mined, in wei; or why that cannot be.
-    pub(crate) async fn check_approval(
+    /// Whether an approval could be carried out for a payment that is not taken yet.
+    pub(crate) async fn check_new_approval(
         &self,
         payment: &EvmPayment,
         approval: &SignedApproval,
-    ) -> Result<U256, NoStanding> {
+    ) -> Result<(), NoStanding> {
+        match self.check_approval(payment, approval).await {
+            Ok(_) => Ok(()),
+            Err(Unfit::Never(refusal) | Unfit::Now(refusal)) => Err(NoStanding::Refused(refusal)),
+            Err(Unfit::Rpc(error)) => Err(NoStanding::Rpc(error)),
+        }
+    }
+
+    fn grant_caps(&self) -> ApprovalGrants {
+        self.config().sponsoring.approvals.unwrap_or(ApprovalGrants::NONE)
+    }
+
+    /// What the payer must be given so that its approval can be mined, in wei; or why that cannot be.
+    async fn check_approval(
+        &self,
+        payment: &EvmPayment,
+        approval: &SignedApproval,
+    ) -> Result<U256, Unfit> {
         let it = &payment.authorization;
-        let refuse = |reason: &Reason, message: String| {
+        let refusal = |reason: &Reason, message: String| {
             let message = format!("the sponsored approval: expected {message}");
-            Err(NoStanding::Refused(Refusal::of(it.payer, reason, message)))
+            Refusal::of(it.payer, reason, message)
         };
-        let failed = &Reason::Erc20ApprovalTxFailed;
+        let failed = |message: String| refusal(&Reason::Erc20ApprovalTxFailed, message);
         let approve = ContractCall { to: it.token, input: approval.input.clone() };
         let calls = [
             Call::new("eth_getTransactionCount", json!([it.payer, "latest"])),
@@ -96,30 +97,38 @@ impl Chain {
         let balance: U256 = quantity(&said(balance, ask_balance)?)?;
         if count != approval.nonce {
             let found = approval.nonce;
-            return refuse(failed, format!("the payer's next number {count}, found {found}"));
+            let refusal = failed(format!("the payer's next number {count}, found {found}"));
+            // A number that was used is never the next one again.
+            return Err(if found < count { Unfit::Never(refusal) } else { Unfit::Now(refusal) });
         }
         if GAS_MAX < approval.gas_limit {
-            return refuse(failed, format!("at most {GAS_MAX} gas, found {}", approval.gas_limit));
+            let found = approval.gas_limit;
+            return Err(Unfit::Never(failed(format!("at most {GAS_MAX} gas, found {found}"))));
         }
         if let Trial::Reverts { why } = read_trial(trial, TrialKind::Simulate)? {
-            return refuse(failed, format!("it to run, found that it reverts: {why}"));
+            let refusal = failed(format!("it to run, found that it reverts: {why}"));
+            return Err(Unfit::Now(refusal));
         }
-        let base = match self.fees.current().await {
-            Ok(fees) => fees.base,
+        let fees = match self.fees.current().await {
+            Ok(fees) => fees,
             Err(NoFees::Rpc(error)) => return Err(error.into()),
-            Err(error @ NoFees::TooDear { .. }) => return refuse(failed, error.to_string()),
+            Err(error @ NoFees::TooDear { .. }) => {
+                return Err(Unfit::Now(failed(format!("cheaper gas: {error}"))));
+            }
         };
-        if approval.gas_price_max < base || approval.gas_price_max < approval.tip_max {
-            let found = approval.gas_price_max;
-            return refuse(failed, format!("at least {base} wei for gas, found {found}"));
+        let (least, most, found) = (fees.base, dear_gas(fees), approval.gas_price_max);
+        if found < least || most < found || found < approval.tip_max {
+            let message = format!("an offer of {least} to {most} wei for gas, found {found}");
+            return Err(Unfit::Now(failed(message)));
         }
         let missing = approval.cost_max().saturating_sub(balance);
-        let cap = self.config().sponsoring.approval_grant_max_wei.unwrap_or_default();
-        if self.approvals.left(it.payer, cap) < missing {
-            let message = format!("gas that costs what is sponsored, found {missing} wei missing");
-            return refuse(&Reason::Permit2AllowanceRequired, message);
+        match self.approvals.grants.check(it.payer, missing, self.grant_caps()) {
+            Ok(()) => Ok(missing),
+            Err(why) => {
+                let message = format!("{why}, found {missing} wei missing");
+                Err(Unfit::Now(refusal(&Reason::Permit2AllowanceRequired, message)))
+            }
         }
-        Ok(missing)
     }
 
     /// Gives the payer what its approval needs, sends it and waits for it. The gas money is lost if
@@ -130,13 +139,16 @@ impl Chain {
         approval: &SignedApproval,
         signer: &Arc<Signer>,
     ) -> Result<(), NoApproval> {
-        let _turn = self.approvals.turn.lock().await;
+        let payer = payment.authorization.payer;
+        let turn = self.approvals.turns.take_within(payer, self.config().settle_wait).await;
+        let busy = "another of the same payer is under way";
+        let _turn = turn.ok_or_else(|| NotSent::Approval(busy.to_owned()))?;
         if self.is_allowed(payment).await? {
             return Ok(());
         }
         let missing = self.check_approval(payment, approval).await?;
         if !missing.is_zero() {
-            self.fund(payment.authorization.payer, missing, signer).await?;
+            self.fund(payer, missing, signer).await?;
         }
         match self.rpc().send_raw(&approval.raw).await {
             Sent::Accepted => {}
@@ -170,7 +182,9 @@ impl Chain {
             value: wei,
         };
         // Counted before it leaves: what may have been given was.
-        self.approvals.grant(payer, wei);
+        let given = self.approvals.grants.give(payer, wei, self.grant_caps());
+        given
+            .map_err(|why| NotSent::Approval(format!("expected {why}, found {wei} wei missing")))?;
         tracing::info!(payer = %EvmAddress::from(payer), %wei, "giving gas money for an approval");
         let departed = self.depart(signer, draft, fees, &|_| {}).await?;
         let fate = tokio::time::timeout(self.config().settle_wait, departed.fate).await;
@@ -203,11 +217,37 @@ impl Chain {
     }
 }
 
+/// The most that an approval may offer for a unit of gas: a payer who offers more asks for the difference.
+/// Clients offer up to twice the base fee and a tip, which may have fallen since, or what they always do.
+fn dear_gas(fees: Fees) -> u128 {
+    let price = fees.base.saturating_add(fees.tip);
+    price.saturating_mul(5).saturating_div(2).max(USUAL_OFFER_WEI)
+}
+
+/// Why an approval cannot be carried out.
+#[derive(Debug)]
+enum Unfit {
+    /// It never can be.
+    Never(Refusal),
+    /// It cannot be now: for what gas costs, for what is left to be given.
+    Now(Refusal),
+    /// The chain could not be asked.
+    Rpc(RpcError),
+}
+
+impl From<RpcError> for Unfit {
+    fn from(error: RpcError) -> Self {
+        Self::Rpc(error)
+    }
+}
+
 /// Permit2 did not get its allowance.
 #[derive(Debug)]
 pub(super) enum NoApproval {
     /// It never will by this approval.
     Refused(Refusal),
+    /// It may later, once something else has changed.
+    NotNow(Refusal),
     /// It may later.
     NotSent(NotSent),
 }
@@ -224,11 +264,24 @@ impl From<RpcError> for NoApproval {
     }
 }
 
-impl From<NoStanding> for NoApproval {
-    fn from(error: NoStanding) -> Self {
-        match error {
-            NoStanding::Refused(refusal) => Self::Refused(refusal),
-            NoStanding::Rpc(error) => error.into(),
+impl From<Unfit> for NoApproval {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Never(refusal) => Self::Refused(refusal),
+            Unfit::Now(refusal) => Self::NotNow(refusal),
+            Unfit::Rpc(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gas_is_dear_above_what_clients_offer() {
+        let fees = |base, tip| Fees { base, max: 0, tip, cap: 0 };
+        assert_eq!(dear_gas(fees(10_000_000_000, 2_000_000_000)), 30_000_000_000);
+        assert_eq!(dear_gas(fees(5_000_000, 1_000_000)), USUAL_OFFER_WEI);
     }
 }

@@ -203,12 +203,17 @@ impl Chain {
                 return Err(self.not_served_now(payment, Refusal { message, ..refusal }).await);
             }
             (Fault::Allowance(_), Some(Sponsoring::Approval(approval)), _) => {
+                // No money for what never can be settled.
+                self.time_of_unended(payment).await?;
                 match self.carry_out_approval(payment, approval, signer).await {
                     Ok(()) => match self.stand(payment, signer).await? {
                         Ok(ready) => return self.buy_gas(payment, ready, signer).await,
                         Err(Fault::Refused(refusal) | Fault::Allowance(refusal)) => refusal,
                     },
                     Err(NoApproval::Refused(refusal)) => refusal,
+                    Err(NoApproval::NotNow(refusal)) => {
+                        return Err(self.not_served_now(payment, refusal).await);
+                    }
                     Err(NoApproval::NotSent(error)) => return Err(Outcome::not_sent(error)),
                 }
             }

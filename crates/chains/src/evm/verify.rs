@@ -179,7 +179,7 @@ impl Chain {
         match (judge(payment, standing), &payment.sponsoring) {
             (Ok(_), _) => Ok(collectable),
             (Err(Fault::Allowance(_)), Some(Sponsoring::Approval(approval))) => {
-                self.check_approval(payment, approval).await.map(|_| collectable)
+                self.check_new_approval(payment, approval).await.map(|()| collectable)
             }
             (Err(Fault::Refused(refusal) | Fault::Allowance(refusal)), _) => {
                 Err(NoStanding::Refused(refusal))

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U256};
@@ -31,6 +31,7 @@ use super::signed_by::{Deployment, WalletSignature};
 use super::signers::Signer;
 use super::tracker::Fate;
 use super::transaction::Draft;
+use super::turns::{Turn, Turns};
 use super::verify::{NoStanding, Trial, TrialKind, attempt, is_revert, read_trial};
 use crate::rpc::{Answer, Call, RpcError, quantity};
 
@@ -58,7 +59,7 @@ pub(crate) struct Wallets {
     /// Transactions that a wallet let fail, and when the last one did.
     strikes: Mutex<HashMap<Address, (u32, Instant)>>,
     /// One deployment of a wallet at a time.
-    turns: Mutex<HashMap<Address, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Turns,
     /// How many deployments were paid for.
     deployments: AtomicU64,
 }
@@ -68,7 +69,7 @@ impl Default for Wallets {
         Self {
             queue: Semaphore::new(QUEUE),
             strikes: Mutex::default(),
-            turns: Mutex::default(),
+            turns: Turns::default(),
             deployments: AtomicU64::new(0),
         }
     }
@@ -102,17 +103,6 @@ impl Wallets {
         let strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
         let struck = strikes.get(&wallet);
         struck.is_some_and(|(count, at)| STRIKES_MAX <= *count && at.elapsed() < STRIKES_KEPT)
-    }
-
-    fn turn(&self, wallet: Address) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(&wallet).and_then(Weak::upgrade) {
-            return turn;
-        }
-        turns.retain(|_, it| 0 < it.strong_count());
-        let turn = Arc::default();
-        turns.insert(wallet, Arc::downgrade(&turn));
-        turn
     }
 }
 
@@ -284,8 +274,8 @@ impl Chain {
     }
 
     /// The turn of a payment whose wallet is to be deployed, so that one is deployed once.
-    pub(super) async fn turn_of(&self, payment: &EvmPayment) -> tokio::sync::OwnedMutexGuard<()> {
-        self.wallets.turn(payment.authorization.payer).lock_owned().await
+    pub(super) async fn turn_of(&self, payment: &EvmPayment) -> Turn {
+        self.wallets.turns.take(payment.authorization.payer).await
     }
 
     /// Deploys a payer's wallet, and waits until the nodes have it: whoever asks again meanwhile finds

@@ -6,8 +6,8 @@ use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, Signature, TxKind, U256};
 use farebox_chains::{
-    EvmKey, Facilitator, GasSponsoring, NetworkConfig, PermitSponsoring, SettleError, Verification,
-    sign_eip2612_permit,
+    ApprovalGrants, EvmKey, Facilitator, GasSponsoring, LocalFacilitator, NetworkConfig,
+    PermitSponsoring, SettleError, Verification, sign_eip2612_permit,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Mining};
 use farebox_protocol::wire::{PaymentRequirements, SettleRequest};
@@ -15,8 +15,8 @@ use farebox_protocol::{Reason, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{
-    PAY_TO, PERMIT2, TOKEN, World, altered, at_amount, demand_by_permit2, facilitator, key, now,
-    pay_by_permit2,
+    PAY_TO, PERMIT2, TOKEN, World, altered, at_amount, demand_by_permit2, facilitator, key,
+    network_config, now, pay_by_permit2,
 };
 
 /// Payers who have money of the token and nothing else.
@@ -160,7 +160,7 @@ async fn a_permit_that_the_token_does_not_take_leaves_the_allowance_missing() {
 
 #[tokio::test]
 async fn what_is_not_sponsored_is_not_looked_at() {
-    let off = GasSponsoring { permits: PermitSponsoring::Ignored, approval_grant_max_wei: None };
+    let off = GasSponsoring { permits: PermitSponsoring::Ignored, approvals: None };
     let world = world(off).await;
     let [exact, _] = demands();
     for request in [with_permit(&exact, 1, 0), with_approval(&exact, 2, 3_000_000_000)] {
@@ -173,7 +173,8 @@ async fn what_is_not_sponsored_is_not_looked_at() {
 }
 
 fn gifts(wei: u128) -> GasSponsoring {
-    GasSponsoring { permits: PermitSponsoring::Submitted, approval_grant_max_wei: Some(wei) }
+    let approvals = Some(ApprovalGrants::of_payer(wei));
+    GasSponsoring { permits: PermitSponsoring::Submitted, approvals }
 }
 
 /// What an approval costs at three gwei.
@@ -204,19 +205,51 @@ async fn an_approval_is_paid_for_and_sent_before_its_payment() {
     world.end().await;
 }
 
+/// Refused at verification; what was taken all the same waits.
+async fn refused_now(facilitator: &LocalFacilitator, request: &SettleRequest, reason: &Reason) {
+    invalid(&facilitator.verify(request, now()).await.unwrap(), reason);
+    let result = facilitator.settle(request, now()).await;
+    let Err(SettleError::NotServed { reason: found, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(found, *reason);
+}
+
 #[tokio::test]
 async fn what_an_approval_may_cost_is_capped() {
     let world = world(gifts(APPROVAL_WEI)).await;
     let [exact, _] = demands();
     let dear = with_approval(&exact, 1, 3_000_000_001);
-    let verification = world.facilitator.verify(&dear, now()).await.unwrap();
-    invalid(&verification, &Reason::Permit2AllowanceRequired);
-    let result = world.facilitator.settle(&dear, now()).await;
-    let Err(SettleError::Rejected { reason, .. }) = result else { panic!("{result:?}") };
-    assert_eq!(reason, Reason::Permit2AllowanceRequired);
+    refused_now(&world.facilitator, &dear, &Reason::Permit2AllowanceRequired).await;
     let cheap = with_approval(&exact, 2, 2);
-    let verification = world.facilitator.verify(&cheap, now()).await.unwrap();
-    invalid(&verification, &Reason::Erc20ApprovalTxFailed);
+    refused_now(&world.facilitator, &cheap, &Reason::Erc20ApprovalTxFailed).await;
+    // However much may be given, no more is paid for gas than it costs.
+    let with = |approvals| {
+        let sponsoring = GasSponsoring { approvals: Some(approvals), ..GasSponsoring::default() };
+        world.with_config(NetworkConfig { sponsoring, ..network_config(&[world.devnet.url()]) })
+    };
+    let generous = with(ApprovalGrants::of_payer(1_000_000 * APPROVAL_WEI));
+    let dearest = with_approval(&exact, 3, 50_000_000_000_000);
+    refused_now(&generous, &dearest, &Reason::Erc20ApprovalTxFailed).await;
+    // All together are given no more than this, however little each has had.
+    let caps = ApprovalGrants { payer_max_wei: APPROVAL_WEI, day_max_wei: APPROVAL_WEI - 1 };
+    let usual = with_approval(&exact, 4, 3_000_000_000);
+    refused_now(&with(caps), &usual, &Reason::Permit2AllowanceRequired).await;
+    assert_eq!(world.transactions_of(&facilitator()).await, 0);
+    // Nothing of this is for ever.
+    world.facilitator.settle(&usual, now()).await.unwrap();
+    world.end().await;
+}
+
+/// An approval is not paid for once its payment has expired.
+#[tokio::test]
+async fn what_has_expired_is_given_no_gas_money() {
+    let world = world(gifts(APPROVAL_WEI)).await;
+    let [exact, _] = demands();
+    let request = with_approval(&exact, 1, 3_000_000_000);
+    world.rpc("evm_increaseTime", json!([600])).await;
+    world.rpc("evm_mine", json!([])).await;
+    let result = world.facilitator.settle(&request, now()).await;
+    let Err(SettleError::Rejected { reason, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(reason, Reason::Permit2DeadlineExpired);
     assert_eq!(world.transactions_of(&facilitator()).await, 0);
     world.end().await;
 }

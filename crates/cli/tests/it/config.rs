@@ -321,6 +321,26 @@ fn where_an_upstream_looks_for_its_key() {
 }
 
 #[test]
+fn what_approvals_may_cost_has_two_bounds() {
+    let with = |lines: &str| GOOD.replacen("asset =", &format!("{lines}\nasset ="), 1);
+    let (payer, day) = ("sponsor_approvals_gwei = \"20\"", "sponsor_approvals_gwei_per_day");
+    for lines in [payer.to_owned(), format!("{payer}\n{day} = \"20\"")] {
+        let ran = check_file(&with(&lines));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    }
+    let bad = [
+        (format!("{day} = \"20\""), "`sponsor_approvals_gwei` beside it"),
+        (format!("{payer}\n{day} = \"19\""), "at least `sponsor_approvals_gwei`"),
+        (format!("{payer}\n{day} = true"), "bad value of `sponsor_approvals_gwei_per_day`"),
+    ];
+    for (lines, expected) in bad {
+        let ran = check_file(&with(&lines));
+        assert_eq!(ran.code, 1, "{lines}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{lines}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn offers_that_stock_clients_can_take_where_none_are_written() {
     let silent = GOOD.replace("offer = [\"exact\"]\n", "");
     let offered = |config: &str, expected: &[&str]| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farebox_chains::{Batching, EvmAddress, NetworkConfig, PermitSponsoring};
+use farebox_chains::{ApprovalGrants, Batching, EvmAddress, NetworkConfig, PermitSponsoring};
 
 use super::super::problem::{Problem, Problems};
 use super::super::section::{Section, Value};
@@ -17,7 +17,7 @@ pub(super) struct Tuning {
     gas_price_cap_wei: Option<u128>,
     signer_reserve_wei: Option<u128>,
     permits: Option<PermitSponsoring>,
-    approval_grant_max_wei: Option<u128>,
+    approvals: Option<ApprovalGrants>,
     smart_wallet_factories: Option<Vec<EvmAddress>>,
 }
 
@@ -32,11 +32,7 @@ impl Tuning {
             gas_price_cap_wei: section.optional("gas_price_cap_gwei", problems, values::gwei),
             signer_reserve_wei: section.optional("signer_reserve_gwei", problems, values::gwei),
             permits: section.optional("sponsor_permits", problems, permits),
-            approval_grant_max_wei: section.optional(
-                "sponsor_approvals_gwei",
-                problems,
-                values::gwei,
-            ),
+            approvals: approvals(section, problems),
             smart_wallet_factories: factories(section, problems),
         }
     }
@@ -51,8 +47,7 @@ impl Tuning {
         chain.signer_reserve_wei = self.signer_reserve_wei.unwrap_or(chain.signer_reserve_wei);
         let sponsoring = &mut chain.sponsoring;
         sponsoring.permits = self.permits.unwrap_or(sponsoring.permits);
-        sponsoring.approval_grant_max_wei =
-            self.approval_grant_max_wei.or(sponsoring.approval_grant_max_wei);
+        sponsoring.approvals = self.approvals.or(sponsoring.approvals);
         if let Some(factories) = self.smart_wallet_factories {
             chain.smart_wallet_factories = factories;
         }
@@ -85,6 +80,28 @@ fn batching(value: &Value<'_>) -> Result<Batching, Problem> {
         Some(max) => Ok(Batching::Required { max }),
         None => Err(value.wrong(EXPECTED)),
     }
+}
+
+/// What one payer is given turns it on.
+fn approvals(section: &mut Section<'_>, problems: &mut Problems) -> Option<ApprovalGrants> {
+    const PAYER: &str = "sponsor_approvals_gwei";
+    let payer = section.optional(PAYER, problems, values::gwei);
+    let day = section.get("sponsor_approvals_gwei_per_day");
+    let Some(payer_max_wei) = payer else {
+        if let Some(day) = day {
+            let problem = day.wrong(format!("`{PAYER}` beside it, without which nothing is given"));
+            problems.push(problem);
+        }
+        return None;
+    };
+    let grants = ApprovalGrants::of_payer(payer_max_wei);
+    let Some(day) = day else { return Some(grants) };
+    let day_max_wei = problems.keep(values::gwei(&day))?;
+    if day_max_wei < payer_max_wei {
+        problems.push(day.wrong(format!("at least `{PAYER}`, or no payer could be given that")));
+        return None;
+    }
+    Some(ApprovalGrants { day_max_wei, ..grants })
 }
 
 fn permits(value: &Value<'_>) -> Result<PermitSponsoring, Problem> {
