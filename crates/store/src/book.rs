@@ -2,20 +2,22 @@
 //!
 //! An engine is a [`Shelf`]: it finds and keeps rows, inside a transaction of its own that makes them
 //! durable together. What may change, and what goes with it into the journal, is decided here: the
-//! life cycle is [`farebox_billing::Payment::on`], the rules around it are in [`holds`],
-//! [`settlements`] and [`recovery`]. Nothing here waits, reads a clock or knows a database.
+//! life cycle is [`farebox_billing::Payment::on`], the accounts are [`farebox_billing::ledger`]'s, the
+//! rules around them are in [`holds`], [`settlements`] and [`recovery`]. Nothing here waits, reads a clock or knows a database.
 
 pub(crate) mod entry;
 pub(crate) mod holds;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod replay;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod settlements;
 pub(crate) mod unheard;
 
 use farebox_billing::Illegal;
-use farebox_protocol::{Amount, Asset, PaymentId, Timestamp};
+use farebox_billing::ledger::{Books, Parties};
+use farebox_protocol::{PaymentId, Timestamp};
 
 use crate::book::entry::Entry;
 use crate::book::record::Record;
@@ -44,8 +46,9 @@ pub(crate) trait Shelf {
     /// A payment with all its terms, if there is one.
     fn stored(&mut self, id: PaymentId) -> Done<Self, Option<StoredPayment>>;
 
-    /// Σ open and lost of a payer in an asset; saturates, which no limit admits.
-    fn exposure(&mut self, payer: &str, asset: &Asset) -> Done<Self, Amount>;
+    /// The books, with every account of these parties in them ([`Parties::accounts`]). What changes
+    /// in them belongs to the transaction like any row.
+    fn books(&mut self, parties: &Parties) -> Done<Self, &mut Books>;
 
     /// The settlement of a payment's hold, if it was ever captured.
     fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Self, Option<Settlement>>;

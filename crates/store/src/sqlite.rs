@@ -4,6 +4,7 @@
 //! with read-only connections ([`reader`]). The life cycle is [`farebox_billing::Payment::on`]; the
 //! rules around it are in [`crate::book`], the file is in [`open`].
 
+mod accounts;
 pub(crate) mod check;
 mod fault;
 pub(crate) mod open;
@@ -153,13 +154,13 @@ impl SqliteLedger {
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
-        let work = move |it: &_| holds::admit(&mut Rows(it), &admit);
+        let work = move |it: &mut Rows<'_>| holds::admit(it, &admit);
         self.writer.call(Asked::proving(work, unheard::in_admitted)).await
     }
 
     async fn begin_serve(&self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::begin_serve(&mut Rows(it), hold, now))).await
+        self.writer.call(Asked::new(move |it| holds::begin_serve(it, hold, now))).await
     }
 
     async fn meter(
@@ -169,9 +170,7 @@ impl Ledger for SqliteLedger {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer
-            .call(Asked::new(move |it| holds::meter(&mut Rows(it), hold, delivered, now)))
-            .await
+        self.writer.call(Asked::new(move |it| holds::meter(it, hold, delivered, now))).await
     }
 
     async fn capture(
@@ -183,15 +182,13 @@ impl Ledger for SqliteLedger {
     ) -> Result<Captured, CaptureFailed> {
         let name = HoldName::of(&hold);
         let charge = Charge { units: charge, mark };
-        let done = self
-            .writer
-            .call(Asked::new(move |it| holds::capture(&mut Rows(it), name, charge, now)));
+        let done = self.writer.call(Asked::new(move |it| holds::capture(it, name, charge, now)));
         done.await.map_err(|source| CaptureFailed { hold, source })
     }
 
     async fn release(&self, hold: &Hold, why: Release, now: Timestamp) -> Result<(), StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::release(&mut Rows(it), hold, why, now))).await
+        self.writer.call(Asked::new(move |it| holds::release(it, hold, why, now))).await
     }
 
     async fn withdraw(
@@ -201,7 +198,7 @@ impl Ledger for SqliteLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         let hold = HoldName::of(hold);
-        self.writer.call(Asked::new(move |it| holds::withdraw(&mut Rows(it), hold, why, now))).await
+        self.writer.call(Asked::new(move |it| holds::withdraw(it, hold, why, now))).await
     }
 
     async fn mark_answer(
@@ -210,16 +207,12 @@ impl Ledger for SqliteLedger {
         mark: AnswerMark,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.writer
-            .call(Asked::new(move |it| holds::mark_answer(&mut Rows(it), id, mark, now)))
-            .await
+        self.writer.call(Asked::new(move |it| holds::mark_answer(it, id, mark, now))).await
     }
 
     async fn owe_refund(&self, id: PaymentId, why: &str, now: Timestamp) -> Result<(), StoreError> {
         let why = why.to_owned();
-        self.writer
-            .call(Asked::new(move |it| holds::owe_refund(&mut Rows(it), id, &why, now)))
-            .await
+        self.writer.call(Asked::new(move |it| holds::owe_refund(it, id, &why, now))).await
     }
 
     async fn lease_jobs(
@@ -228,7 +221,7 @@ impl Ledger for SqliteLedger {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Job>, StoreError> {
-        let work = move |it: &_| settlements::lease(&mut Rows(it), only, max, now);
+        let work = move |it: &mut Rows<'_>| settlements::lease(it, only, max, now);
         self.writer.call(Asked::proving(work, unheard::in_leased)).await
     }
 
@@ -238,7 +231,7 @@ impl Ledger for SqliteLedger {
         resolution: Resolution,
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
-        let work = move |it: &_| settlements::resolve(&mut Rows(it), id, &resolution, now);
+        let work = move |it: &mut Rows<'_>| settlements::resolve(it, id, &resolution, now);
         self.writer.call(Asked::new(work)).await
     }
 
@@ -259,12 +252,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.writer.call(Asked::new(move |it| recovery::recover(&mut Rows(it), now))).await
+        self.writer.call(Asked::new(move |it| recovery::recover(it, now))).await
     }
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
         let name = name.to_owned();
-        self.writer.call(Asked::new(move |it| secret(it, &name))).await
+        self.writer.call(Asked::new(move |it| secret(it.connection, &name))).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -1,11 +1,12 @@
 //! The first half of a payment's life: from the hold to the capture or the release.
 
+use farebox_billing::ledger::{Happening, NotBooked, Refund, Standing, book};
 use farebox_billing::{Event, Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 
 use crate::book::entry::Entry;
-use crate::book::record::{Parties, Record, Waits};
-use crate::book::{Done, Shelf, existing, settlements, stored};
+use crate::book::record::{Record, Waits, parties};
+use crate::book::{Done, Shelf, corrupt, existing, settlements, stored};
 use crate::port::{
     Admit, Admitted, AnswerMark, Captured, Hold, Refusal, SettleMode, StoreError, Terms,
 };
@@ -28,25 +29,38 @@ impl HoldName {
 pub(crate) fn admit<S: Shelf + ?Sized>(shelf: &mut S, admit: &Admit) -> Done<S, Admitted> {
     let terms = &admit.terms;
     let earlier = shelf.record(terms.id)?;
-    let (generation, admitted_at) = match earlier {
+    let (generation, admitted_at) = match &earlier {
         None => (1, admit.now),
-        Some(row) if may_be_held_again(&row, terms) => {
+        Some(row) if may_be_held_again(row, terms) => {
             (row.generation.saturating_add(1), row.admitted_at)
         }
-        Some(row) => return Ok(Admitted::Refused(refusal(shelf, &row, terms)?)),
+        Some(row) => return Ok(Admitted::Refused(refusal(shelf, row, terms)?)),
     };
-    if let Some(limit) = admit.exposure_limit {
-        let open = shelf.exposure(&terms.payer, &terms.asset)?;
-        if !open.checked_add(terms.limit).is_ok_and(|it| it <= limit) {
+    // The accounts of a payment are for ever those that it was first admitted with.
+    let parties = earlier.as_ref().map_or_else(|| parties(terms), |it| it.parties.clone());
+    let before = Standing {
+        payment: terms.id,
+        generation,
+        reopened: 0,
+        state: earlier.as_ref().map(|it| &it.state),
+        refund: Refund::None,
+    };
+    let happening =
+        Happening::Admitted { limit: terms.limit, exposure_limit: admit.exposure_limit };
+    match book(shelf.books(&parties)?, &parties, &before, &happening) {
+        Ok(()) => {}
+        Err(NotBooked::WouldExceed { open, limit }) => {
             return Ok(Admitted::Refused(Refusal::ExposureExceeded { open, limit }));
         }
+        Err(error) => return Err(corrupt(format!("{}: {error}", terms.id))),
     }
     let row = Record {
         id: terms.id,
         fingerprint: terms.fingerprint,
         settle: terms.settle,
-        parties: Parties::of(terms),
+        parties,
         generation,
+        reopened: 0,
         state: Payment::Held { limit: terms.limit },
         answer: AnswerMark::Withheld,
         waits: Waits::No,

@@ -1,10 +1,11 @@
 //! A payment as the rules see it: what can change of it, and what decides how.
 
+use farebox_billing::ledger::{Happening, Parties, Refund, Standing, book};
 use farebox_billing::{Event, Payment};
-use farebox_protocol::{Asset, Digest, PaymentId, Timestamp};
+use farebox_protocol::{Digest, PaymentId, Timestamp};
 
 use crate::book::entry::Entry;
-use crate::book::{Done, Shelf};
+use crate::book::{Done, Shelf, corrupt};
 use crate::port::{AnswerMark, SettleMode, Terms};
 
 /// A payment without the bulk of its terms.
@@ -14,6 +15,8 @@ pub(crate) struct Record {
     pub(crate) fingerprint: Digest,
     /// How often it was held.
     pub(crate) generation: u64,
+    /// How often a reorganisation of the chain has reopened this hold's settlement.
+    pub(crate) reopened: u32,
     pub(crate) settle: SettleMode,
     pub(crate) parties: Parties,
     pub(crate) state: Payment,
@@ -22,26 +25,6 @@ pub(crate) struct Record {
     pub(crate) refund_owed: Option<String>,
     pub(crate) admitted_at: Timestamp,
     pub(crate) changed_at: Timestamp,
-}
-
-/// Between whom the money moves, and for what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Parties {
-    pub(crate) asset: Asset,
-    pub(crate) payer: String,
-    pub(crate) pay_to: String,
-    pub(crate) route: String,
-}
-
-impl Parties {
-    pub(crate) fn of(terms: &Terms) -> Self {
-        Self {
-            asset: terms.asset.clone(),
-            payer: terms.payer.clone(),
-            pay_to: terms.pay_to.clone(),
-            route: terms.route.clone(),
-        }
-    }
 }
 
 /// Whether an answer was captured before any of it left.
@@ -77,7 +60,9 @@ impl Record {
         event: Event,
         now: Timestamp,
     ) -> Done<S, ()> {
-        self.state = self.state.clone().on(event.clone())?;
+        let next = self.state.clone().on(event.clone())?;
+        self.book(shelf, &Happening::Stepped(&event))?;
+        self.state = next;
         self.changed_at = now;
         shelf.append(self.id, &Entry::Stepped(event), now)
     }
@@ -125,8 +110,32 @@ impl Record {
         if self.refund_owed.is_some() {
             return Ok(());
         }
+        self.book(shelf, &Happening::RefundOwed)?;
         self.refund_owed = Some(why.to_owned());
         self.changed_at = now;
         shelf.append(self.id, &Entry::RefundOwed(why.to_owned()), now)
     }
+
+    /// Moves what it moves between the accounts; `self` is as it was before.
+    fn book<S: Shelf + ?Sized>(&self, shelf: &mut S, happening: &Happening<'_>) -> Done<S, ()> {
+        let books = shelf.books(&self.parties)?;
+        let booked = book(books, &self.parties, &self.standing(), happening);
+        booked.map_err(|error| corrupt(format!("{}: {error}", self.id)))
+    }
+
+    /// Where it stands, for the accounts.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        Standing {
+            payment: self.id,
+            generation: self.generation,
+            reopened: self.reopened,
+            state: Some(&self.state),
+            refund: if self.refund_owed.is_some() { Refund::Owed } else { Refund::None },
+        }
+    }
+}
+
+/// The parties of a payment with these terms.
+pub(crate) fn parties(terms: &Terms) -> Parties {
+    Parties::new(terms.asset.clone(), &terms.payer, &terms.pay_to, &terms.route)
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use farebox_billing::Payment;
+use farebox_billing::ledger::{Account, AccountKey, Books, trial_balance};
 use farebox_protocol::{Amount, Asset, OutOfRange, PaymentId};
 use rusqlite::Connection;
 
-use crate::book::entry::Entry;
 use crate::book::record::Record;
-use crate::port::AnswerMark;
+use crate::book::replay::Replay;
+use crate::port::StoreError;
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::rows;
+use crate::sqlite::{accounts, rows};
 
 /// Problems that are named; the rest is counted.
 const MAX_NAMED: usize = 100;
@@ -23,6 +24,8 @@ pub struct CheckReport {
     pub payments: u64,
     /// Entries of the journal.
     pub entries: u64,
+    /// Accounts that were held against it.
+    pub accounts: u64,
     /// What stands where.
     pub totals: Vec<Total>,
     /// What is wrong, at most a hundred of it; empty is what one wants to see.
@@ -160,97 +163,126 @@ fn check_file(connection: &Connection, report: &mut CheckReport) -> Done<()> {
     Ok(())
 }
 
-/// Replays the journal of each payment through the life cycle.
+/// Replays the journal of each payment through the life cycle, and all of it onto the accounts.
 fn check_journal(connection: &Connection, report: &mut CheckReport) -> Done<()> {
-    let sql = "SELECT payment, event, amount, detail FROM journal ORDER BY payment, seq";
-    let mut statement = connection.prepare(sql)?;
-    let mut replay: Option<Replay> = None;
-    for entry in statement.query_map([], rows::read_entry)? {
-        let (id, entry) = entry?;
-        report.entries = report.entries.saturating_add(1);
-        let same = replay.take_if(|it| it.id != id);
-        if let Some(finished) = same {
-            finished.compare(connection, report)?;
+    let books = replay(connection, &mut |step| match step {
+        Step::Entry(problem) => {
+            report.entries = report.entries.saturating_add(1);
+            if let Some((id, what)) = problem {
+                report.report(Some(id), what);
+            }
+            Ok(())
         }
-        let current = replay.get_or_insert_with(|| Replay::new(id));
-        if let Err(what) = current.apply(entry) {
-            report.report(Some(id), what);
-        }
-    }
-    if let Some(last) = replay {
-        last.compare(connection, report)?;
-    }
+        Step::Payment(told) => compare(connection, &told, report),
+    })?;
     let rows: i64 = connection.query_row("SELECT count(*) FROM payments", [], |it| it.get(0))?;
     if u64::try_from(rows) != Ok(report.payments) {
         report
             .report(None, format!("{rows} payments, of which {} are journalled", report.payments));
     }
+    check_accounts(connection, &books, report)
+}
+
+/// What a replay comes by.
+enum Step {
+    /// An entry, and what is wrong with it.
+    Entry(Option<(PaymentId, String)>),
+    /// The last entry of a payment.
+    Payment(Box<Replay>),
+}
+
+/// Walks through the journal, payment by payment; what it comes to on every account.
+fn replay(connection: &Connection, visit: &mut dyn FnMut(Step) -> Done<()>) -> Done<Books> {
+    // No column that came after the accounts: a file without them is filled by this.
+    let sql = "SELECT j.payment, j.event, j.amount, j.detail,
+                      p.network, p.asset, p.payer, t.pay_to, t.route
+                 FROM journal AS j
+                 JOIN payments AS p ON p.id = j.payment
+                 JOIN terms AS t ON t.seq = p.seq
+                ORDER BY j.payment, j.seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut books = Books::new();
+    let mut current: Option<Replay> = None;
+    while let Some(row) = rows.next()? {
+        let (id, entry) = rows::read_entry(row)?;
+        if let Some(finished) = current.take_if(|it| it.id != id) {
+            visit(Step::Payment(Box::new(finished)))?;
+        }
+        let replay = match &mut current {
+            Some(replay) => replay,
+            None => current.insert(Replay::new(id, rows::parties(row)?)),
+        };
+        let problem = replay.apply(&entry, &mut books).err().map(|what| (id, what));
+        // Nothing looks back at what was booked, so it need not be kept.
+        books.forget_transfers();
+        drop(books.take_changes());
+        visit(Step::Entry(problem))?;
+    }
+    if let Some(last) = current {
+        visit(Step::Payment(Box::new(last)))?;
+    }
+    Ok(books)
+}
+
+/// Fills the accounts of a file that had none.
+pub(super) fn fill_accounts(connection: &Connection) -> Done<()> {
+    let books = replay(connection, &mut |step| match step {
+        Step::Entry(Some((id, what))) => {
+            Err(Fault::Store(StoreError::Corrupt(format!("{id}: {what}"))))
+        }
+        Step::Entry(None) | Step::Payment(_) => Ok(()),
+    })?;
+    accounts::keep_all(connection, &books)?;
     Ok(())
 }
 
-/// A payment as the journal tells it.
-struct Replay {
-    id: PaymentId,
-    generation: u64,
-    state: Option<Payment>,
-    answer: AnswerMark,
-    refund_owed: Option<String>,
+/// Holds a payment's row against what the journal tells of it.
+fn compare(connection: &Connection, told: &Replay, report: &mut CheckReport) -> Done<()> {
+    report.payments = report.payments.saturating_add(1);
+    let Some(row) = rows::find(connection, told.id)? else {
+        report.report(Some(told.id), "is in the journal alone");
+        return Ok(());
+    };
+    if Some(&row.state) != told.state.as_ref() {
+        let what = format!("the row says {:?}, the journal {:?}", row.state, told.state);
+        report.report(Some(told.id), what);
+    }
+    let rest = (row.generation, row.reopened, row.answer, &row.refund_owed);
+    let journal = (told.generation, told.reopened, told.answer, &told.refund_owed);
+    if rest != journal {
+        let what = format!("the row says {rest:?}, the journal {journal:?}");
+        report.report(Some(told.id), what);
+    }
+    Ok(())
 }
 
-impl Replay {
-    fn new(id: PaymentId) -> Self {
-        let answer = AnswerMark::Withheld;
-        Self { id, generation: 0, state: None, answer, refund_owed: None }
-    }
-
-    /// One entry; what is wrong with it, if it cannot have happened.
-    fn apply(&mut self, entry: Entry) -> Result<(), String> {
-        match entry {
-            Entry::Admitted(limit) => {
-                if !matches!(self.state, None | Some(Payment::Released { .. })) {
-                    return Err("was held again before it was given back".to_owned());
-                }
-                self.state = Some(Payment::Held { limit });
-                self.generation = self.generation.saturating_add(1);
-                self.answer = AnswerMark::Withheld;
-                self.refund_owed = None;
-            }
-            Entry::Stepped(event) => {
-                let before = self.state.take().ok_or("changed before it was admitted")?;
-                self.state = Some(before.on(event).map_err(|illegal| illegal.to_string())?);
-            }
-            // An announcement can be taken back; what was sent cannot.
-            Entry::Answered(AnswerMark::Withheld) if self.answer == AnswerMark::Leaving => {
-                self.answer = AnswerMark::Withheld;
-            }
-            Entry::Answered(mark) if mark <= self.answer => {
-                return Err("has a mark that fell".to_owned());
-            }
-            Entry::Answered(mark) => self.answer = mark,
-            Entry::RefundOwed(why) => self.refund_owed = Some(why),
+/// Holds every account against what the journal comes to, and debits against credits.
+fn check_accounts(connection: &Connection, books: &Books, report: &mut CheckReport) -> Done<()> {
+    let kept: BTreeMap<AccountKey, Account> = accounts::all(connection)?.into_iter().collect();
+    let told: BTreeMap<&AccountKey, &Account> = books.accounts().collect();
+    report.accounts = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+    for (key, account) in &kept {
+        let told = told.get(key).copied().copied().unwrap_or(Account::ZERO);
+        if *account != told {
+            report
+                .report(None, format!("the account {key} says {account:?}, the journal {told:?}"));
         }
-        Ok(())
     }
-
-    /// Holds it against the row.
-    fn compare(self, connection: &Connection, report: &mut CheckReport) -> Done<()> {
-        report.payments = report.payments.saturating_add(1);
-        let Some(row) = rows::find(connection, self.id)? else {
-            report.report(Some(self.id), "is in the journal alone");
-            return Ok(());
-        };
-        if Some(&row.state) != self.state.as_ref() {
-            let what = format!("the row says {:?}, the journal {:?}", row.state, self.state);
-            report.report(Some(self.id), what);
+    for (key, account) in told {
+        if *account != Account::ZERO && !kept.contains_key(key) {
+            report.report(None, format!("the account {key} is in the journal alone: {account:?}"));
         }
-        let rest = (row.generation, row.answer, row.refund_owed);
-        let told = (self.generation, self.answer, self.refund_owed);
-        if rest != told {
-            let what = format!("the row says {rest:?}, the journal {told:?}");
-            report.report(Some(self.id), what);
-        }
-        Ok(())
     }
+    match trial_balance(&kept) {
+        Ok(sums) => {
+            for (asset, sum) in sums.iter().filter(|it| !it.1.is_even()) {
+                report.report(None, format!("the accounts of {asset} are uneven: {sum:?}"));
+            }
+        }
+        Err(error) => report.report(None, format!("the accounts cannot be added up: {error}")),
+    }
+    Ok(())
 }
 
 /// Sums by asset and state.
@@ -260,7 +292,7 @@ pub(super) fn totals(connection: &Connection) -> Done<Vec<Total>> {
     let mut found = statement.query([])?;
     while let Some(it) = found.next()? {
         let row = rows::read_record(it)?;
-        let asset = row.parties.asset.clone();
+        let asset = row.parties.asset().clone();
         let state = row.state.name();
         let total = totals.entry((asset.clone(), state)).or_insert_with(|| Total {
             asset,

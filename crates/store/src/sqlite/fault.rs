@@ -2,6 +2,7 @@
 
 use farebox_billing::Illegal;
 use rusqlite::ErrorCode;
+use rusqlite::types::Type;
 
 use crate::port::StoreError;
 
@@ -39,6 +40,16 @@ impl Fault {
     /// The ledger contradicts itself.
     pub(super) fn corrupt(what: impl Into<String>) -> Self {
         Self::Store(StoreError::Corrupt(what.into()))
+    }
+
+    /// The same for those who speak SQLite alone.
+    pub(super) fn into_sqlite(self) -> rusqlite::Error {
+        match self {
+            Self::Sqlite(error) => error,
+            Self::Store(error) => {
+                rusqlite::Error::FromSqlConversionFailure(0, Type::Null, Box::new(error))
+            }
+        }
     }
 
     /// What the caller of the port gets to see.

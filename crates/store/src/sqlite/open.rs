@@ -10,14 +10,25 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::sqlite::fault::is_damage;
+use crate::sqlite::check::fill_accounts;
+use crate::sqlite::fault::{Done, Fault, is_damage};
 
 /// What the file says it is: `Fare` in ASCII.
 const APPLICATION_ID: i32 = 0x4661_7265;
 
 /// The schema, one step after the other; `user_version` counts those taken.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_payments.sql"), include_str!("migrations/0002_withdrawals.sql")];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { sql: include_str!("migrations/0001_payments.sql"), fill: None },
+    Migration { sql: include_str!("migrations/0002_withdrawals.sql"), fill: None },
+    Migration { sql: include_str!("migrations/0003_accounts.sql"), fill: Some(fill_accounts) },
+];
+
+/// One step of the schema.
+struct Migration {
+    sql: &'static str,
+    /// What no statement can do; reads no column of a later step.
+    fill: Option<fn(&Connection) -> Done<()>>,
+}
 
 /// How long a statement waits for a lock; there is one writer, so only recovery of the log and
 /// foreign tools ever hold one.
@@ -220,9 +231,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Each step and its number in one transaction: a crash in between leaves the step before.
 fn migrate(connection: &mut Connection, from: usize, to: usize) -> rusqlite::Result<()> {
-    for (done, sql) in MIGRATIONS.iter().enumerate().take(to).skip(from) {
+    for (done, step) in MIGRATIONS.iter().enumerate().take(to).skip(from) {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(sql)?;
+        transaction.execute_batch(step.sql)?;
+        if let Some(fill) = step.fill {
+            fill(&transaction).map_err(Fault::into_sqlite)?;
+        }
         let version = i64::try_from(done.saturating_add(1)).unwrap_or(i64::MAX);
         transaction.pragma_update(None, "user_version", version)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -251,15 +265,23 @@ pub(super) fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
 #[cfg(test)]
 mod tests {
     use farebox_billing::Release;
-    use farebox_protocol::Timestamp;
+    use farebox_protocol::{PaymentId, Timestamp};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::book::sample::terms;
-    use crate::port::{Admit, Admitted};
+    use crate::book::holds::{self, HoldName};
     use crate::sqlite::check::check;
-    use crate::sqlite::holds::{self, HoldName};
-    use crate::sqlite::rows::Rows;
+    use crate::sqlite::rows::{Rows, alone};
+
+    /// A payment that is held, as every schema could have it, and what the journal says of it.
+    const HELD: &str = "
+        INSERT INTO payments (seq, id, fingerprint, generation, network, asset, payer, limit_units,
+                              settle, state, answer, answer_waits, admitted_at, changed_at,
+                              exposed_units)
+        VALUES (1, :id, zeroblob(32), 1, 'eip155:1', '0x036cbd53842c5426634e7929541ec2318f3dcf7e',
+                '0xAb', :limit, 'after', 'held', 'withheld', 'no', 5, 5, :limit);
+        INSERT INTO terms VALUES (1, 'r', 'exact', '0xCd', 'v1', 9, '{}', '{}');
+        INSERT INTO journal VALUES (1, :id, 5, 'admitted', :limit, NULL);";
 
     #[test]
     fn a_ledger_of_every_older_schema_is_carried_over() {
@@ -269,19 +291,22 @@ mod tests {
             let mut old = Connection::open(&path).unwrap();
             configure(&old).unwrap();
             migrate(&mut old, 0, version).unwrap();
-            let now = Timestamp::from_millis(5);
-            let ask = Admit { terms: terms(1), exposure_limit: None, now };
-            let Admitted::New(hold) = holds::admit(&mut Rows(&old), &ask).unwrap() else {
-                panic!()
-            };
+            let id = PaymentId::from_bytes([7; 32]);
+            let held = HELD.replace(":id", &format!("x'{}'", "07".repeat(32)));
+            let held = held.replace(":limit", &format!("x'{:032x}'", 100));
+            old.execute_batch(&held).unwrap();
             old.close().unwrap();
             let opened = open(&path).unwrap();
             let is_sound = || check(&opened.connection).unwrap();
             assert_eq!((is_sound().payments, is_sound().entries), (1, 1));
-            let hold = HoldName::of(&hold);
-            let why = Release::UpstreamFailed;
-            drop(holds::withdraw(&mut Rows(&opened.connection), hold, why, now).unwrap());
-            assert_eq!((is_sound().problem_count, is_sound().entries), (0, 2));
+            assert_eq!(is_sound().problems, [], "schema {version}");
+            assert_eq!(is_sound().accounts, if version < 3 { 5 } else { 0 }, "schema {version}");
+            let hold = HoldName { id, generation: 1 };
+            let (why, now) = (Release::UpstreamFailed, Timestamp::from_millis(5));
+            let withdraw = |it: &mut Rows<'_>| holds::withdraw(it, hold, why, now);
+            drop(alone(&opened.connection, withdraw).unwrap());
+            assert_eq!(is_sound().problems, [], "schema {version}");
+            assert_eq!(is_sound().entries, 2);
             let rewritten = opened.connection.execute_batch("DELETE FROM journal");
             assert!(rewritten.is_err(), "schema {version}");
         }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use farebox_billing::ledger::{Books, Parties};
 use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
 use rusqlite::types::Type;
@@ -9,14 +10,20 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use crate::book::Shelf;
 use crate::book::entry::{Entry, Line};
-use crate::book::record::{Parties, Record, Waits};
+use crate::book::record::{Record, Waits};
 use crate::book::settlements::{Settlement, Status};
 use crate::port::{AnswerMark, SettleMode, StoreError, StoredPayment, Terms};
+use crate::sqlite::accounts;
 use crate::sqlite::fault::{Done, Fault};
 
-/// The rows of one transaction on this connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rows<'a>(pub(super) &'a Connection);
+/// The rows of one transaction.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    /// On which they are.
+    pub(super) connection: &'a Connection,
+    /// The accounts, as this transaction has them; its owner writes what has changed.
+    pub(super) books: &'a mut Books,
+}
 
 /// A payment with what its accounts are named by.
 pub(super) const SELECT: &str =
@@ -33,12 +40,13 @@ impl Shelf for Rows<'_> {
     }
 
     fn record(&mut self, id: PaymentId) -> Done<Option<Record>> {
-        find(self.0, id)
+        find(self.connection, id)
     }
 
     fn save(&mut self, record: &Record) -> Done<()> {
         let columns = Columns::of(&record.state);
-        let mut statement = self.0.prepare_cached(include_str!("sql/update_payment.sql"))?;
+        let mut statement =
+            self.connection.prepare_cached(include_str!("sql/update_payment.sql"))?;
         let changed = statement.execute(named_params! {
             ":id": record.id.as_bytes(),
             ":generation": count(record.generation),
@@ -50,6 +58,7 @@ impl Shelf for Rows<'_> {
             ":answer": mark_name(record.answer),
             ":answer_waits": record.waits.as_str(),
             ":refund_owed": record.refund_owed,
+            ":reopened": record.reopened,
             ":exposed_units": columns.exposed,
             ":changed_at": millis(record.changed_at),
         })?;
@@ -60,7 +69,7 @@ impl Shelf for Rows<'_> {
     }
 
     fn hold(&mut self, record: &Record, terms: &Terms) -> Done<()> {
-        let mut statement = self.0.prepare_cached(include_str!("sql/hold_payment.sql"))?;
+        let mut statement = self.connection.prepare_cached(include_str!("sql/hold_payment.sql"))?;
         let values = named_params! {
             ":id": record.id.as_bytes(),
             ":fingerprint": record.fingerprint.as_bytes(),
@@ -77,7 +86,7 @@ impl Shelf for Rows<'_> {
             ":changed_at": millis(record.changed_at),
         };
         let seq: i64 = statement.query_row(values, |row| row.get("seq"))?;
-        let mut statement = self.0.prepare_cached(include_str!("sql/hold_terms.sql"))?;
+        let mut statement = self.connection.prepare_cached(include_str!("sql/hold_terms.sql"))?;
         statement.execute(named_params! {
             ":seq": seq,
             ":route": terms.route,
@@ -92,30 +101,29 @@ impl Shelf for Rows<'_> {
     }
 
     fn stored(&mut self, id: PaymentId) -> Done<Option<StoredPayment>> {
-        find_stored(self.0, id)
+        find_stored(self.connection, id)
     }
 
-    fn exposure(&mut self, payer: &str, asset: &Asset) -> Done<Amount> {
-        let mut statement = self.0.prepare_cached(include_str!("sql/exposure.sql"))?;
-        let mut rows =
-            statement.query(params![payer, asset.network().as_str(), asset.address()])?;
-        let mut total = Amount::ZERO;
-        while let Some(row) = rows.next()? {
-            let exposed = amount(row, "exposed_units")?.ok_or_else(|| bad("exposed_units"))?;
-            total = total.checked_add(exposed).unwrap_or(Amount::MAX);
+    fn books(&mut self, parties: &Parties) -> Done<&mut Books> {
+        for key in parties.accounts() {
+            if self.books.account(&key).is_none() {
+                let account = accounts::find(self.connection, &key)?;
+                self.books.load_account(key, account);
+            }
         }
-        Ok(total)
+        Ok(self.books)
     }
 
     fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Option<Settlement>> {
-        let mut statement =
-            self.0.prepare_cached("SELECT * FROM outbox WHERE payment = ?1 AND generation = ?2")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT * FROM outbox WHERE payment = ?1 AND generation = ?2")?;
         let key = params![id.as_bytes(), count(generation)];
         Ok(statement.query_row(key, read_settlement).optional()?)
     }
 
     fn queue(&mut self, settlement: &Settlement) -> Done<()> {
-        let mut statement = self.0.prepare_cached(
+        let mut statement = self.connection.prepare_cached(
             "INSERT INTO outbox
                  (payment, generation, status, due_at, attempts, may_have_been_sent, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -133,7 +141,7 @@ impl Shelf for Rows<'_> {
     }
 
     fn save_settlement(&mut self, settlement: &Settlement) -> Done<()> {
-        let mut statement = self.0.prepare_cached(
+        let mut statement = self.connection.prepare_cached(
             "UPDATE outbox
                 SET status = ?3, due_at = ?4, attempts = ?5, may_have_been_sent = ?6,
                     \"transaction\" = ?7, outcome = ?8
@@ -153,7 +161,7 @@ impl Shelf for Rows<'_> {
     }
 
     fn due(&mut self, now: Timestamp, far: Timestamp, max: usize) -> Done<Vec<Settlement>> {
-        let mut statement = self.0.prepare_cached(
+        let mut statement = self.connection.prepare_cached(
             "SELECT * FROM outbox WHERE status = 'queued' AND (due_at <= ?1 OR ?2 < due_at)
               ORDER BY due_at LIMIT ?3",
         )?;
@@ -165,7 +173,7 @@ impl Shelf for Rows<'_> {
 
     fn append(&mut self, id: PaymentId, entry: &Entry, now: Timestamp) -> Done<()> {
         let Line { event, amount, detail } = entry.line();
-        let mut statement = self.0.prepare_cached(
+        let mut statement = self.connection.prepare_cached(
             "INSERT INTO journal (payment, at, event, amount, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         let amount = amount.map(Amount::to_be_bytes);
@@ -175,12 +183,24 @@ impl Shelf for Rows<'_> {
 
     fn open_records(&mut self) -> Done<Vec<Record>> {
         let open = "state IN ('held', 'serving', 'captured', 'settling', 'unknown')";
-        records(self.0, open)
+        records(self.connection, open)
     }
 
     fn unanswered_records(&mut self) -> Done<Vec<Record>> {
-        records(self.0, "state = 'settled' AND answer_waits <> 'no'")
+        records(self.connection, "state = 'settled' AND answer_waits <> 'no'")
     }
+}
+
+/// One operation without a writer.
+#[cfg(test)]
+pub(super) fn alone<T>(
+    connection: &Connection,
+    work: impl FnOnce(&mut Rows<'_>) -> Done<T>,
+) -> Done<T> {
+    let mut books = Books::new();
+    let done = work(&mut Rows { connection, books: &mut books })?;
+    accounts::keep(connection, &mut books)?;
+    Ok(done)
 }
 
 /// A payment, if there is one.
@@ -213,12 +233,8 @@ pub(super) fn read_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         fingerprint: Digest::from_bytes(row.get("fingerprint")?),
         generation: unsigned(row, "generation")?,
         settle: word(row, "settle", SettleMode::parse)?,
-        parties: Parties {
-            asset: asset(row)?,
-            payer: row.get("payer")?,
-            pay_to: row.get("pay_to")?,
-            route: row.get("route")?,
-        },
+        reopened: u32::try_from(unsigned(row, "reopened")?).unwrap_or(u32::MAX),
+        parties: parties(row)?,
         state: state(row)?,
         answer: word(row, "answer", parse_mark)?,
         waits: word(row, "answer_waits", Waits::parse)?,
@@ -412,6 +428,16 @@ fn state(row: &rusqlite::Row<'_>) -> rusqlite::Result<Payment> {
         "lost" => Payment::Lost { charge: charge()?, reason: row.get("reason")? },
         _ => return Err(bad("state")),
     })
+}
+
+/// The parties of a row.
+pub(super) fn parties(row: &rusqlite::Row<'_>) -> rusqlite::Result<Parties> {
+    let name = |column| text(row, column);
+    Ok(Parties::new(asset(row)?, name("payer")?, name("pay_to")?, name("route")?))
+}
+
+fn text<'a>(row: &'a rusqlite::Row<'_>, column: &str) -> rusqlite::Result<&'a str> {
+    row.get_ref(column)?.as_str().map_err(|_| bad(column))
 }
 
 fn limit(row: &rusqlite::Row<'_>) -> rusqlite::Result<Amount> {

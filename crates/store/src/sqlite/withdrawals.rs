@@ -12,7 +12,7 @@ use crate::book::{existing, settlements};
 use crate::port::{Admit, Admitted, AnswerMark, Resolution, StoreError};
 use crate::sqlite::check::check;
 use crate::sqlite::open;
-use crate::sqlite::rows::{self, Rows};
+use crate::sqlite::rows::{self, alone};
 
 const WHY: Release = Release::UpstreamFailed;
 const CHARGE: Amount = Amount::from_units(60);
@@ -38,26 +38,36 @@ enum Far {
 fn ledger(mark: AnswerMark, far: Far) -> (TempDir, Connection, HoldName) {
     let directory = TempDir::new().unwrap();
     let connection = open::open(&directory.path().join("farebox.db")).unwrap().connection;
-    let rows = || Rows(&connection);
     let ask = Admit { terms: terms(1), exposure_limit: None, now: at(1) };
-    let Admitted::New(hold) = admit(&mut rows(), &ask).unwrap() else { panic!("it is new") };
+    let Admitted::New(hold) = alone(&connection, |it| admit(it, &ask)).unwrap() else {
+        panic!("it is new")
+    };
     let hold = HoldName::of(&hold);
-    begin_serve(&mut rows(), hold, at(2)).unwrap();
+    alone(&connection, |it| begin_serve(it, hold, at(2))).unwrap();
     let resolve = |how: Resolution| {
-        assert_eq!(settlements::lease(&mut rows(), None, 1, at(9)).unwrap().len(), 1);
-        drop(settlements::resolve(&mut rows(), hold.id, &how, at(9)).unwrap());
+        assert_eq!(
+            alone(&connection, |it| settlements::lease(it, None, 1, at(9))).unwrap().len(),
+            1
+        );
+        drop(alone(&connection, |it| settlements::resolve(it, hold.id, &how, at(9))).unwrap());
     };
     if let Far::Metered = far {
-        meter(&mut rows(), hold, CHARGE, at(3)).unwrap();
+        alone(&connection, |it| meter(it, hold, CHARGE, at(3))).unwrap();
     } else {
-        drop(capture(&mut rows(), hold, Charge { units: CHARGE, mark }, at(4)).unwrap());
+        drop(
+            alone(&connection, |it| capture(it, hold, Charge { units: CHARGE, mark }, at(4)))
+                .unwrap(),
+        );
     }
     let not_sent = || Resolution::NotSent { retry_at: at(5) };
     let unknown = || Resolution::Unknown { transaction: None, retry_at: at(5) };
     match far {
         Far::Metered | Far::Captured => {}
         Far::Leased => {
-            assert_eq!(settlements::lease(&mut rows(), None, 1, at(9)).unwrap().len(), 1);
+            assert_eq!(
+                alone(&connection, |it| settlements::lease(it, None, 1, at(9))).unwrap().len(),
+                1
+            );
         }
         Far::NotSent => resolve(not_sent()),
         Far::Unknown => resolve(unknown()),
@@ -82,7 +92,7 @@ fn what_cannot_land_is_given_back() {
         for far in [Far::Metered, Far::Captured, Far::NotSent, Far::Rejected] {
             let (_directory, connection, hold) = ledger(mark, far);
             for _ in 0..2 {
-                let state = withdraw(&mut Rows(&connection), hold, WHY, at(10)).unwrap();
+                let state = alone(&connection, |it| withdraw(it, hold, WHY, at(10))).unwrap();
                 assert!(matches!(state, Payment::Released { .. }), "{far:?}: {state:?}");
             }
             assert!(rows::next_due(&connection).unwrap().is_none(), "{far:?}");
@@ -100,16 +110,17 @@ fn what_may_land_is_owed_back_if_it_does_and_released_if_not() {
             for resolution in [&settled, &rejected] {
                 let (_directory, connection, hold) = ledger(mark, far);
                 for _ in 0..2 {
-                    let state = withdraw(&mut Rows(&connection), hold, WHY, at(10)).unwrap();
+                    let state = alone(&connection, |it| withdraw(it, hold, WHY, at(10))).unwrap();
                     assert_eq!(charged(&state), Some(CHARGE), "{far:?}: {state:?}");
                 }
-                let jobs = settlements::lease(&mut Rows(&connection), None, 1, at(11)).unwrap();
+                let jobs =
+                    alone(&connection, |it| settlements::lease(it, None, 1, at(11))).unwrap();
                 assert!(jobs.iter().all(|it| it.answer == AnswerMark::Withheld), "{jobs:?}");
                 drop(
-                    settlements::resolve(&mut Rows(&connection), hold.id, resolution, at(12))
+                    alone(&connection, |it| settlements::resolve(it, hold.id, resolution, at(12)))
                         .unwrap(),
                 );
-                let row = existing(&mut Rows(&connection), hold.id).unwrap();
+                let row = alone(&connection, |it| existing(it, hold.id)).unwrap();
                 if resolution == &settled {
                     assert_eq!(row.refund_owed.as_deref(), Some(settlements::UNANSWERED));
                 } else {
@@ -127,10 +138,10 @@ fn what_has_landed_is_owed_back() {
     for mark in [AnswerMark::Withheld, AnswerMark::Leaving] {
         let (_directory, connection, hold) = ledger(mark, Far::Settled);
         for _ in 0..2 {
-            let state = withdraw(&mut Rows(&connection), hold, WHY, at(10)).unwrap();
+            let state = alone(&connection, |it| withdraw(it, hold, WHY, at(10))).unwrap();
             assert!(matches!(state, Payment::Settled { .. }), "{state:?}");
         }
-        let row = existing(&mut Rows(&connection), hold.id).unwrap();
+        let row = alone(&connection, |it| existing(it, hold.id)).unwrap();
         assert_eq!(row.refund_owed.as_deref(), Some(settlements::UNANSWERED));
         is_sound(&connection);
     }
@@ -140,11 +151,12 @@ fn what_has_landed_is_owed_back() {
 fn what_was_sent_is_not_withdrawn() {
     for far in [Far::Captured, Far::Leased, Far::Settled, Far::Rejected] {
         let (_directory, connection, hold) = ledger(AnswerMark::Sent, far);
-        let before = existing(&mut Rows(&connection), hold.id).unwrap();
-        let refused =
-            withdraw(&mut Rows(&connection), hold, WHY, at(10)).unwrap_err().into_store_error();
+        let before = alone(&connection, |it| existing(it, hold.id)).unwrap();
+        let refused = alone(&connection, |it| withdraw(it, hold, WHY, at(10)))
+            .unwrap_err()
+            .into_store_error();
         assert!(matches!(refused, StoreError::Illegal(_)), "{refused:?}");
-        let after = existing(&mut Rows(&connection), hold.id).unwrap();
+        let after = alone(&connection, |it| existing(it, hold.id)).unwrap();
         assert_eq!((after.state, after.answer), (before.state, before.answer));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::book::unheard::{self, Evidence, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, Fault};
+use crate::sqlite::rows::Rows;
 
 /// How the commit of a batch ended.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ enum IfGone {
 
 impl<T, F> Asked<T, F>
 where
-    F: FnOnce(&Connection) -> Done<T>,
+    F: FnOnce(&mut Rows<'_>) -> Done<T>,
 {
     /// An operation whose result can be asked for again.
     pub(super) fn new(work: F) -> Self {
@@ -57,7 +57,7 @@ where
 pub(super) trait Work: Send {
     /// Runs in a savepoint: its own failure spoils nothing else. An error means that the whole
     /// transaction is lost.
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    fn run(&mut self, rows: &mut Rows<'_>) -> rusqlite::Result<()>;
 
     /// Tells the caller; gives back what nobody will ever resolve.
     fn answer(self: Box<Self>, end: &End) -> Vec<Unheard>;
@@ -87,15 +87,17 @@ impl<T, F> Pending<T, F> {
 impl<T, F> Work for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Done<T> + Send,
+    F: FnOnce(&mut Rows<'_>) -> Done<T> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    fn run(&mut self, rows: &mut Rows<'_>) -> rusqlite::Result<()> {
         if self.if_gone == IfGone::Skip && self.reply.is_closed() {
             return Ok(());
         }
         let Some(work) = self.work.take() else { return Ok(()) };
+        let connection = rows.connection;
         connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
-        let result = work(connection);
+        let mark = rows.books.mark();
+        let result = work(rows);
         if connection.is_autocommit() {
             // Some errors (no room, no memory, no disk) take the whole transaction with them.
             return Err(match result {
@@ -104,6 +106,7 @@ where
             });
         }
         if result.is_err() {
+            rows.books.undo_to(mark);
             connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;
         }
         connection.prepare_cached("RELEASE operation")?.execute([])?;

@@ -10,17 +10,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use farebox_billing::ledger::Books;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::book::unheard::{self, Unheard};
 use crate::port::StoreError;
+use crate::sqlite::accounts;
 use crate::sqlite::fault::{Done, is_full};
 use crate::sqlite::rows::Rows;
 use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
 
 /// After so many failed commits in a row the ledger is closed for good.
 const MAX_FAILURES: u32 = 3;
+
+/// Accounts that are kept in memory; beyond that all are forgotten, and read again as they are needed.
+const BOOKS_MAX: usize = 100_000;
 
 /// Makes a fresh connection to the same file.
 pub(super) type Connect = Box<dyn FnMut() -> rusqlite::Result<Connection> + Send>;
@@ -100,6 +105,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             connection: Some(connection),
             connect,
+            books: Books::new(),
             batching,
             failures: 0,
             closers: Vec::new(),
@@ -115,7 +121,7 @@ impl Writer {
     pub(super) async fn call<T, F>(&self, asked: Asked<T, F>) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Done<T> + Send + 'static,
+        F: FnOnce(&mut Rows<'_>) -> Done<T> + Send + 'static,
     {
         let closed = || StoreError::Unavailable(Gone.into());
         let sender = self.sender.as_ref().ok_or_else(closed)?;
@@ -187,6 +193,8 @@ struct Engine {
     shared: Arc<Shared>,
     connection: Option<Connection>,
     connect: Connect,
+    /// The accounts that were touched lately, as they are in the file.
+    books: Books,
     batching: Batching,
     failures: u32,
     closers: Vec<oneshot::Sender<()>>,
@@ -264,7 +272,7 @@ impl Engine {
         }
         let (reply, mut answer) = oneshot::channel();
         let all = unheard.clone();
-        let asked = Asked::new(move |it: &Connection| unheard::take_back(&mut Rows(it), &all));
+        let asked = Asked::new(move |it: &mut Rows<'_>| unheard::take_back(it, &all));
         batch.insert(0, Box::new(Pending::new(asked, reply)));
         let end = self.write_batch(batch);
         if !matches!(answer.try_recv(), Ok(Ok(()))) {
@@ -295,6 +303,7 @@ impl Engine {
                 }
                 // What SQLite or the kernel still believe of this file is not to be trusted.
                 self.connection = None;
+                self.books = Books::new();
             }
         }
         for work in batch {
@@ -312,12 +321,19 @@ impl Engine {
             },
         };
         let connection = self.connection.insert(connection);
-        if let Err(error) = run_all(connection, batch) {
+        let mut rows = Rows { connection, books: &mut self.books };
+        if let Err(error) = run_all(&mut rows, batch) {
             // The transaction is rolled back when the connection closes.
             return End::NotApplied(Arc::new(error));
         }
         match connection.prepare_cached("COMMIT").and_then(|mut it| it.execute([])) {
-            Ok(_) => End::Committed,
+            Ok(_) => {
+                self.books.forget_transfers();
+                if BOOKS_MAX < self.books.accounts().count() {
+                    self.books = Books::new();
+                }
+                End::Committed
+            }
             Err(error) => End::Unknown(Arc::new(error)),
         }
     }
@@ -337,9 +353,10 @@ impl Engine {
 }
 
 /// Runs a batch inside one transaction. On error none of it is applied.
-fn run_all(connection: &Connection, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    batch.iter_mut().try_for_each(|work| work.run(connection))
+fn run_all(rows: &mut Rows<'_>, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+    rows.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    batch.iter_mut().try_for_each(|work| work.run(rows))?;
+    accounts::keep(rows.connection, rows.books)
 }
 
 #[cfg(test)]

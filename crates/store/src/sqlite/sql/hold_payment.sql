@@ -20,6 +20,7 @@ ON CONFLICT (id) DO UPDATE
        answer = excluded.answer,
        answer_waits = excluded.answer_waits,
        refund_owed = NULL,
+       reopened = 0,
        changed_at = excluded.changed_at,
        exposed_units = excluded.exposed_units
  WHERE payments.state = 'released'

@@ -7,6 +7,7 @@ UPDATE payments
        answer = :answer,
        answer_waits = :answer_waits,
        refund_owed = :refund_owed,
+       reopened = :reopened,
        exposed_units = :exposed_units,
        changed_at = :changed_at
  WHERE id = :id AND generation = :generation

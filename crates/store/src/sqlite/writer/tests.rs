@@ -50,15 +50,15 @@ impl Bench {
 async fn admit(writer: &Writer, number: u64) -> Result<Admitted, StoreError> {
     let admit =
         Admit { terms: terms(number), exposure_limit: None, now: Timestamp::from_millis(5) };
-    let work = move |it: &_| holds::admit(&mut Rows(it), &admit);
+    let work = move |it: &mut Rows<'_>| holds::admit(it, &admit);
     writer.call(Asked::proving(work, unheard::in_admitted)).await
 }
 
 /// An operation that works, and makes the commit of its whole batch fail.
 async fn break_the_commit(writer: &Writer) -> StoreError {
-    let work = |it: &Connection| -> Done<()> {
+    let work = |it: &mut Rows<'_>| -> Done<()> {
         // The reference is checked when the transaction ends, and then it is wrong.
-        it.execute_batch(
+        it.connection.execute_batch(
             "PRAGMA defer_foreign_keys = ON;
              INSERT INTO journal (payment, at, event) VALUES (zeroblob(32), 1, 'serve_began')",
         )?;
@@ -68,9 +68,9 @@ async fn break_the_commit(writer: &Writer) -> StoreError {
 }
 
 async fn payments(writer: &Writer) -> u64 {
-    let work = |it: &Connection| -> Done<u64> {
+    let work = |it: &mut Rows<'_>| -> Done<u64> {
         let sql = "SELECT count(*) AS number FROM payments";
-        Ok(it.query_row(sql, [], |row| rows::unsigned(row, "number"))?)
+        Ok(it.connection.query_row(sql, [], |row| rows::unsigned(row, "number"))?)
     };
     writer.call(Asked::new(work)).await.unwrap()
 }
@@ -79,7 +79,7 @@ async fn payments(writer: &Writer) -> u64 {
 async fn in_one_batch<T>(writer: &Writer, calls: impl Future<Output = T>) -> T {
     let (begun, has_begun) = mpsc::channel();
     let (free, until) = mpsc::channel::<()>();
-    let busy = move |_: &Connection| -> Done<()> {
+    let busy = move |_: &mut Rows<'_>| -> Done<()> {
         begun.send(()).ok();
         until.recv().ok();
         Ok(())
@@ -98,10 +98,10 @@ async fn in_one_batch<T>(writer: &Writer, calls: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_refused_operation_spoils_nothing_but_itself() {
     let bench = Bench::new();
-    let half_done = |it: &Connection| -> Done<()> {
+    let half_done = |it: &mut Rows<'_>| -> Done<()> {
         let now = Timestamp::from_millis(5);
-        drop(holds::admit(&mut Rows(it), &Admit { terms: terms(2), exposure_limit: None, now })?);
-        it.execute_batch("INSERT INTO nowhere VALUES (1)")?;
+        drop(holds::admit(it, &Admit { terms: terms(2), exposure_limit: None, now })?);
+        it.connection.execute_batch("INSERT INTO nowhere VALUES (1)")?;
         Ok(())
     };
     let calls = async {
@@ -175,8 +175,8 @@ async fn a_file_that_cannot_be_opened_again_closes_the_ledger() {
 async fn a_full_disk_refuses_and_then_goes_on() {
     let bench = Bench::new();
     let limit = |pages: i64| {
-        let work = move |it: &Connection| -> Done<()> {
-            it.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        let work = move |it: &mut Rows<'_>| -> Done<()> {
+            it.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
             Ok(())
         };
         Asked::new(work)
@@ -205,8 +205,8 @@ async fn a_full_disk_refuses_and_then_goes_on() {
 
 /// An operation whose error takes the whole transaction with it, as the lack of room may.
 async fn lose_the_transaction(writer: &Writer) -> StoreError {
-    let work = |it: &Connection| -> Done<()> {
-        it.execute_batch("ROLLBACK")?;
+    let work = |it: &mut Rows<'_>| -> Done<()> {
+        it.connection.execute_batch("ROLLBACK")?;
         Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None).into())
     };
     writer.call(Asked::new(work)).await.unwrap_err()
@@ -231,12 +231,12 @@ async fn a_lost_transaction_is_no_unknown_outcome() {
 async fn ask_and_go<T: Send + 'static>(
     writer: &Writer,
     leaves: Leaves,
-    work: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
+    work: impl FnOnce(&mut Rows<'_>) -> Done<T> + Send + 'static,
     evidence: Evidence<T>,
 ) {
     let (begun, has_begun) = mpsc::channel();
     let (free, until) = mpsc::channel::<()>();
-    let slow = move |it: &Connection| {
+    let slow = move |it: &mut Rows<'_>| {
         begun.send(()).ok();
         until.recv().ok();
         work(it)
@@ -276,7 +276,7 @@ enum Leaves {
 }
 
 async fn stored(writer: &Writer, number: u64) -> Option<Payment> {
-    let look = move |it: &Connection| -> Done<_> { rows::find(it, terms(number).id) };
+    let look = move |it: &mut Rows<'_>| -> Done<_> { rows::find(it.connection, terms(number).id) };
     writer.call(Asked::new(look)).await.unwrap().map(|it| it.state)
 }
 
@@ -288,7 +288,7 @@ async fn an_admission_that_nobody_waits_for_is_given_back() {
         let bench = Bench::new();
         let now = Timestamp::from_millis(5);
         let ask = Admit { terms: terms(1), exposure_limit: None, now };
-        let work = move |it: &Connection| holds::admit(&mut Rows(it), &ask);
+        let work = move |it: &mut Rows<'_>| holds::admit(it, &ask);
         ask_and_go(&bench.writer, leaves, work, unheard::in_admitted).await;
         assert_eq!(stored(&bench.writer, 1).await, expected);
         assert!(matches!(admit(&bench.writer, 1).await, Ok(Admitted::New(_))));
@@ -301,9 +301,9 @@ async fn capture(writer: &Writer, charge: Amount, now: Timestamp) {
     let Admitted::New(hold) = admitted else { panic!("{admitted:?}") };
     let hold = HoldName::of(&hold);
     let charge = holds::Charge { units: charge, mark: AnswerMark::Leaving };
-    let serve = move |it: &Connection| -> Done<_> {
-        holds::begin_serve(&mut Rows(it), hold, now)?;
-        holds::capture(&mut Rows(it), hold, charge, now)
+    let serve = move |it: &mut Rows<'_>| -> Done<_> {
+        holds::begin_serve(it, hold, now)?;
+        holds::capture(it, hold, charge, now)
     };
     drop(writer.call(Asked::new(serve)).await.unwrap());
 }
@@ -314,7 +314,7 @@ async fn a_lease_that_nobody_waits_for_is_queued_again() {
         let bench = Bench::new();
         let (charge, now) = (Amount::from_units(60), Timestamp::from_millis(6));
         capture(&bench.writer, charge, now).await;
-        let lease = move |it: &Connection| settlements::lease(&mut Rows(it), None, 9, now);
+        let lease = move |it: &mut Rows<'_>| settlements::lease(it, None, 9, now);
         ask_and_go(&bench.writer, leaves, lease, unheard::in_leased).await;
         assert_eq!(stored(&bench.writer, 1).await, Some(Payment::Captured { charge }));
         let lease_again = || bench.writer.call(Asked::proving(lease, unheard::in_leased));
@@ -357,8 +357,8 @@ async fn a_hold_of_unknown_outcome_does_not_stay_held() {
 async fn a_broken_rule_is_corruption_and_not_bad_luck() {
     let bench = Bench::new();
     drop(admit(&bench.writer, 1).await.unwrap());
-    let work = |it: &Connection| -> Done<()> {
-        it.execute_batch("UPDATE payments SET state = 'settled'")?;
+    let work = |it: &mut Rows<'_>| -> Done<()> {
+        it.connection.execute_batch("UPDATE payments SET state = 'settled'")?;
         Ok(())
     };
     let error = bench.writer.call(Asked::new(work)).await.unwrap_err();
