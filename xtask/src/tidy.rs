@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "farebox-devnet",
         ],
     ),
+    ("farebox-testdb", &[]),
     ("xtask", &[]),
 ];
 
