@@ -3,6 +3,7 @@
 //! Everything here is pure: bytes, time and ids come in as arguments; prices, usage and states come
 //! out. Nothing reads a clock, a file or a socket.
 
+pub mod audit;
 pub mod ledger;
 
 mod facts;

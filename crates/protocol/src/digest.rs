@@ -50,10 +50,15 @@ impl DigestBuilder {
     /// Adds a field.
     #[must_use]
     pub fn field(mut self, bytes: &[u8]) -> Self {
+        self.push(bytes);
+        self
+    }
+
+    /// Adds a field in place, for fields that come one by one.
+    pub fn push(&mut self, bytes: &[u8]) {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.0.update(length.to_be_bytes());
         self.0.update(bytes);
-        self
     }
 
     /// The digest of all fields in their order.
