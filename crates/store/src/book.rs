@@ -5,6 +5,7 @@
 //! life cycle is [`farebox_billing::Payment::on`], the accounts are [`farebox_billing::ledger`]'s, the
 //! rules around them are in [`holds`], [`settlements`] and [`recovery`]. Nothing here waits, reads a clock or knows a database.
 
+pub(crate) mod audit;
 pub(crate) mod entry;
 pub(crate) mod holds;
 pub(crate) mod record;

@@ -5,13 +5,18 @@
 //! [`farebox_billing::Payment::on`].
 
 mod book;
+mod memory;
 mod port;
 mod sqlite;
+mod unsure;
 
+pub use crate::book::audit::{CheckReport, Problem, Total};
+pub use crate::memory::weather::{Fair, Mishap, Operation, Weather};
+pub use crate::memory::{MemoryDisk, MemoryLedger};
 pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
     Resolution, SettleMode, StoreError, StoredPayment, Terms,
 };
-pub use crate::sqlite::check::{CheckReport, Problem, Total};
 pub use crate::sqlite::open::OpenError;
 pub use crate::sqlite::{SqliteLedger, SqliteOptions, WriterCounts};
+pub use crate::unsure::Unsure;

@@ -26,13 +26,13 @@ use farebox_protocol::{Amount, PaymentId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use crate::book::audit::{CheckReport, Total};
 use crate::book::holds::{self, Charge, HoldName};
 use crate::book::{recovery, settlements, unheard};
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
     StoreError, StoredPayment,
 };
-use crate::sqlite::check::{CheckReport, Total};
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::open::OpenError;
 use crate::sqlite::reader::{ConnectReadOnly, Readers};

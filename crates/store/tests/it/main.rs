@@ -1,10 +1,14 @@
-//! The ledger's tests: one contract for every engine, and what SQLite alone has to show.
+//! The ledger's tests: one contract for every engine, and what each alone has to show.
 
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
 mod crash;
+#[cfg(test)]
+mod engines;
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
 mod model;
@@ -13,6 +17,8 @@ mod model;
 mod property;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod resolute;
 #[cfg(test)]
 mod sqlite;
 #[cfg(test)]

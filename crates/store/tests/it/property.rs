@@ -1,26 +1,28 @@
 //! Random histories against the model: every reply predicted, every row equal, and at the end the
 //! journal replays to all of it.
 //!
-//! 2,400 histories, in four tests so that they run side by side. Nothing here is about the disk, so
-//! the files are in memory where the system has such a place.
+//! 600 histories for each engine and each kind of caller, of together 10,000 calls at least.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use farebox_billing::Release;
 use farebox_protocol::{Digest, PaymentId, Timestamp};
 use farebox_store::{
-    Admitted, AnswerMark, Hold, Job, Ledger, Refusal, Resolution, SettleMode, SqliteLedger,
-    SqliteOptions, StoreError,
+    Admitted, AnswerMark, Hold, Job, Ledger, Refusal, Resolution, SettleMode, StoreError, Unsure,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
+use crate::engines::Engine;
 use crate::model::{Handed, Model, No};
+use crate::resolute::Resolute;
 use crate::support::{ask, at, payment_id, terms, units};
 
 const HISTORIES: u32 = 600;
+/// Calls of all of them together, at least.
+const TRANSITIONS: usize = 10_000;
 /// Payments of one history; enough to meet, few enough to meet often.
 const PAYMENTS: u64 = 3;
 
@@ -293,25 +295,19 @@ fn handed(job: Job) -> Handed {
     }
 }
 
-fn directory() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
-}
-
-fn histories() {
-    let directory = directory();
-    let file = directory.path().join("farebox.db");
-    let ledger = SqliteLedger::open(file, SqliteOptions::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// Histories on one ledger, each as the model says.
+fn run<L: Ledger>(runtime: &Runtime, ledger: &L) {
     let config = Config { cases: HISTORIES, failure_persistence: None, ..Config::default() };
-    let number = std::cell::Cell::new(0);
+    let number = Cell::new(0);
+    let transitions = Cell::new(0);
     let calls = prop::collection::vec(call(), 1..60);
     let result = TestRunner::new(config).run(&calls, |calls| {
         number.set(number.get() + 1);
+        transitions.set(transitions.get() + calls.len());
         runtime.block_on(async {
             let first = number.get() * 1_000;
             let (model, holds) = (Model::default(), BTreeMap::new());
-            let mut history = History { ledger: &ledger, model, first, now: 10_000, holds };
+            let mut history = History { ledger, model, first, now: 10_000, holds };
             history.tidy().await;
             for call in calls {
                 history.step(call).await;
@@ -321,27 +317,31 @@ fn histories() {
         Ok(())
     });
     result.unwrap();
-    let report = runtime.block_on(ledger.check()).unwrap();
+    assert!(TRANSITIONS <= transitions.get(), "{} transitions", transitions.get());
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Random histories; afterwards the engine's own audit finds nothing.
+pub(crate) fn histories<E: Engine>() {
+    let runtime = runtime();
+    let (ledger, _keeper) = runtime.block_on(E::start());
+    run(&runtime, &ledger);
+    let report = runtime.block_on(E::check(&ledger));
     assert!(report.is_sound(), "{:?}", report.problems);
     println!("{} payments, {} journal entries", report.payments, report.entries);
 }
 
-#[test]
-fn random_histories_go_as_the_model_says_1() {
-    histories();
-}
-
-#[test]
-fn random_histories_go_as_the_model_says_2() {
-    histories();
-}
-
-#[test]
-fn random_histories_go_as_the_model_says_3() {
-    histories();
-}
-
-#[test]
-fn random_histories_go_as_the_model_says_4() {
-    histories();
+/// The same where every fourth answer is `Unknown` and the callers are not content with that.
+pub(crate) fn doubtful_histories<E: Engine>() {
+    let runtime = runtime();
+    let (ledger, _keeper) = runtime.block_on(E::start());
+    let callers = Resolute::new(Unsure::new(ledger, 7, 4));
+    run(&runtime, &callers);
+    let unsure = callers.inner();
+    assert!(u64::from(HISTORIES) < unsure.doubts(), "{} doubts", unsure.doubts());
+    let report = runtime.block_on(E::check(unsure.inner()));
+    assert!(report.is_sound(), "{:?}", report.problems);
 }

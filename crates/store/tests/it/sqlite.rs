@@ -11,28 +11,6 @@ use farebox_store::{
 use rusqlite::Connection;
 
 use crate::support::{Place, ask, at, hold, payment_id, serving, terms, units};
-use crate::{contract, recovery};
-
-#[tokio::test]
-async fn the_contract_holds() {
-    let place = Place::new();
-    let ledger = place.open();
-    contract::run(&ledger).await;
-    let report = ledger.check().await.unwrap();
-    assert!(report.is_sound(), "{:?}", report.problems);
-    assert!(20 < report.payments, "{report:?}");
-    ledger.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn recovery_keeps_the_contract() {
-    let place = Place::new();
-    let ledger = place.open();
-    recovery::run(&ledger).await;
-    let report = ledger.check().await.unwrap();
-    assert!(report.is_sound(), "{:?}", report.problems);
-    ledger.close().await.unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_operations_share_a_commit() {

@@ -1,6 +1,6 @@
 //! Payments to test with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
 use farebox_store::{
@@ -16,6 +16,13 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         Self { directory: TempDir::new().unwrap() }
+    }
+
+    /// In memory, where the system has such a place.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+        Self { directory: directory.unwrap() }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
