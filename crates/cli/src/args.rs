@@ -1,11 +1,14 @@
 //! The command line: what can be asked for, and the help that explains it.
 
+pub(crate) mod ledger;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::ledger::LedgerCommand;
 use crate::pay::PayArgs;
 
 /// Shown under the list of commands.
@@ -24,7 +27,7 @@ Exit codes:
   0  done
   1  failed; a message on standard error says why and what to do
   2  the command line was wrong
-  (`farebox pay` has more: see `farebox pay --help`.)";
+  (`farebox pay` and `farebox ledger` have more: see their `--help`.)";
 
 /// The fare box in front of AI APIs.
 ///
@@ -98,6 +101,9 @@ pub(crate) enum Command {
     /// Work with a configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// Look at the books: balances, payments, exports; and check them.
+    #[command(subcommand, arg_required_else_help = true, after_help = ledger::AFTER_HELP)]
+    Ledger(LedgerCommand),
     /// Write a commented configuration and a settler's key, to begin with.
     ///
     /// Writes farebox.toml and settler.key (readable by you alone) and prints what to do next.

@@ -5,4 +5,5 @@ pub(crate) mod demo;
 pub(crate) mod devnet;
 pub(crate) mod facilitator;
 pub(crate) mod init;
+pub(crate) mod ledger;
 pub(crate) mod serve;

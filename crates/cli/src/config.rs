@@ -4,6 +4,7 @@
 //! crates that run on them. Environment variables override nothing: they only hold secrets.
 
 mod facilitator;
+mod ledger;
 mod network;
 mod problem;
 mod route;
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 
 pub(crate) use self::facilitator::FacilitatorPlan;
 use self::facilitator::{Kind, Role};
+pub(crate) use self::ledger::LedgerPlan;
 pub(crate) use self::network::NetworkPlan;
 use self::network::{Need, Needs};
 use self::problem::{Problem, Problems, Source};
@@ -119,17 +121,36 @@ impl From<LoadError> for Failure {
     }
 }
 
-/// Reads and checks a file.
-pub(crate) fn load(path: &Path, purpose: Purpose, paint: Paint) -> Result<Loaded, LoadError> {
+/// Reads where the ledger is, and nothing that only a gateway needs.
+pub(crate) fn load_ledger(path: &Path, paint: Paint) -> Result<LedgerPlan, LoadError> {
+    let source = open(path)?;
+    let mut problems = Problems::default();
+    let plan = ledger::read(&source.text, directory(path), &mut problems);
+    plan.ok_or_else(|| LoadError::Mistakes(problems.render(&source, &renderer(paint))))
+}
+
+fn open(path: &Path) -> Result<Source, LoadError> {
     let text = fs::read_to_string(path)
         .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-    let source = Source { path: path.display().to_string(), text };
-    let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-    let secrets = Secrets { directory, variable: env::var };
-    let renderer = match paint {
+    Ok(Source { path: path.display().to_string(), text })
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn renderer(paint: Paint) -> Renderer {
+    match paint {
         Paint::Plain => Renderer::plain(),
         Paint::Colour => Renderer::styled(),
-    };
+    }
+}
+
+/// Reads and checks a file.
+pub(crate) fn load(path: &Path, purpose: Purpose, paint: Paint) -> Result<Loaded, LoadError> {
+    let source = open(path)?;
+    let secrets = Secrets { directory: directory(path).to_owned(), variable: env::var };
+    let renderer = renderer(paint);
     let mut problems = Problems::default();
     let config = read(&source.text, purpose, &secrets, &mut problems);
     match config {

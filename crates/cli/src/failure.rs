@@ -11,6 +11,10 @@ pub(crate) enum Exit {
     Done,
     /// It was not, and a message on standard error says why.
     Failed,
+    /// A ledger was checked and is not sound.
+    Unsound,
+    /// A ledger was asked for a payment that it does not have.
+    NoSuchPayment,
 }
 
 impl From<Exit> for ExitCode {
@@ -18,6 +22,9 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Failed => Self::FAILURE,
+            // 2 is a wrong command line.
+            Exit::Unsound => Self::from(3),
+            Exit::NoSuchPayment => Self::from(4),
         }
     }
 }

@@ -8,6 +8,7 @@ mod env;
 mod failure;
 mod files;
 mod logging;
+mod moment;
 mod node;
 mod output;
 mod pay;
@@ -64,6 +65,7 @@ fn default_log(command: &Command) -> &'static str {
         | Command::Devnet(_)
         | Command::Pay(_)
         | Command::Config(_)
+        | Command::Ledger(_)
         | Command::Init(_) => "error",
     }
 }
@@ -80,6 +82,7 @@ async fn run(command: Command, output: &Output) -> Result<ExitCode, Failure> {
             return Ok(pay::run(&args, out).await.into());
         }
         Command::Config(ConfigCommand::Check(args)) => commands::check::run(&args, output).await?,
+        Command::Ledger(command) => commands::ledger::run(&command, output)?,
         Command::Init(args) => commands::init::run(&args, output)?,
     };
     Ok(exit.into())

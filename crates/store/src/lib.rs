@@ -9,6 +9,7 @@ mod memory;
 mod port;
 mod sqlite;
 mod unsure;
+mod view;
 
 pub use crate::book::audit::{CheckReport, Problem, Total};
 pub use crate::memory::weather::{Fair, Mishap, Operation, Weather};
@@ -17,6 +18,8 @@ pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
     Resolution, SettleMode, StoreError, StoredPayment, Terms,
 };
+pub use crate::sqlite::file::LedgerFile;
 pub use crate::sqlite::open::OpenError;
 pub use crate::sqlite::{SqliteLedger, SqliteOptions, WriterCounts};
 pub use crate::unsure::Unsure;
+pub use crate::view::{JournalLine, Listed, Order, SettlementView, Story, Which};

@@ -7,6 +7,7 @@
 mod accounts;
 pub(crate) mod check;
 mod fault;
+pub(crate) mod file;
 pub(crate) mod open;
 mod reader;
 mod rows;

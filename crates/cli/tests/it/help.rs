@@ -6,7 +6,7 @@ use crate::farebox::run;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 14] = [
         &["--help"],
         &["demo", "--help"],
         &["serve", "--help"],
@@ -15,6 +15,12 @@ fn every_command_explains_itself() {
         &["config", "--help"],
         &["config", "check", "--help"],
         &["init", "--help"],
+        &["ledger", "--help"],
+        &["ledger", "balances", "--help"],
+        &["ledger", "payment", "--help"],
+        &["ledger", "list", "--help"],
+        &["ledger", "export", "--help"],
+        &["ledger", "check", "--help"],
     ];
     for arguments in commands {
         let ran = run(Path::new("."), arguments);

@@ -13,6 +13,8 @@ mod help;
 #[cfg(test)]
 mod init;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod paying;
 #[cfg(test)]
 mod serve;

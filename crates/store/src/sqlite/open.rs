@@ -73,6 +73,16 @@ pub enum OpenError {
         /// The newest schema known here.
         known: i64,
     },
+    /// It was written by an older Farebox, and this opening may not migrate it: let `serve` do so.
+    #[error("the ledger {path} has schema {found} and was not migrated to {known} yet")]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// The one that is read here.
+        known: usize,
+    },
     /// The file is damaged, or no database at all: restore it, or let a person look.
     #[error("the ledger {path} is damaged or no ledger at all")]
     Corrupt {
@@ -117,11 +127,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     Ok(Opened { path, lock, connection })
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), source }
 }
 
-fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
+pub(super) fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(code) if is_damage(code) => OpenError::Corrupt { path, source },
@@ -206,6 +216,16 @@ fn identify(path: &Path, connection: &Connection) -> Result<usize, OpenError> {
     match usize::try_from(version) {
         Ok(version) if version <= MIGRATIONS.len() => Ok(version),
         Ok(_) | Err(_) => Err(OpenError::Newer { path: path.to_owned(), found: version, known }),
+    }
+}
+
+/// Refuses what is no ledger of the current schema.
+pub(super) fn identify_current(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let known = MIGRATIONS.len();
+    match identify(path, connection)? {
+        0 => Err(OpenError::NotALedger { path: path.to_owned() }),
+        found if found < known => Err(OpenError::Older { path: path.to_owned(), found, known }),
+        _ => Ok(()),
     }
 }
 

@@ -244,7 +244,8 @@ pub(super) fn read_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-fn read_settlement(row: &rusqlite::Row<'_>) -> rusqlite::Result<Settlement> {
+/// A settlement from a row of the queue.
+pub(super) fn read_settlement(row: &rusqlite::Row<'_>) -> rusqlite::Result<Settlement> {
     let attempts = unsigned(row, "attempts")?;
     Ok(Settlement {
         payment: id(row, "payment")?,
