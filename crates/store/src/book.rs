@@ -18,12 +18,12 @@ pub(crate) mod unheard;
 
 use farebox_billing::Illegal;
 use farebox_billing::ledger::{Books, Parties};
-use farebox_protocol::{PaymentId, Timestamp};
+use farebox_protocol::{Digest, PaymentId, Timestamp};
 
 use crate::book::entry::Entry;
 use crate::book::record::Record;
 use crate::book::settlements::Settlement;
-use crate::port::{StoreError, StoredPayment, Terms};
+use crate::port::{RequestKey, StoreError, StoredPayment, Terms};
 
 /// Where an engine keeps its rows. Every call sees what the calls before it have changed; all of them
 /// belong to one transaction.
@@ -51,6 +51,13 @@ pub(crate) trait Shelf {
     /// in them belongs to the transaction like any row.
     fn books(&mut self, parties: &Parties) -> Done<Self, &mut Books>;
 
+    /// The payment that a request key belongs to, if it belongs to one.
+    fn bound(&mut self, name: Digest) -> Done<Self, Option<Bound>>;
+
+    /// Gives a request key to a payment that is there: a key that is new, or the same key and request
+    /// of a released payment.
+    fn bind(&mut self, key: &RequestKey, payment: PaymentId) -> Done<Self, ()>;
+
     /// The settlement of a payment's hold, if it was ever captured.
     fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Self, Option<Settlement>>;
 
@@ -73,6 +80,14 @@ pub(crate) trait Shelf {
 
     /// Every settled payment with whose answer somebody waits or waited in vain.
     fn unanswered_records(&mut self) -> Done<Self, Vec<Record>>;
+}
+
+/// What a request key belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) payment: PaymentId,
+    /// See [`RequestKey::request`].
+    pub(crate) request: Digest,
 }
 
 /// The result of one operation, before anybody knows whether its transaction holds.

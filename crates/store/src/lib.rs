@@ -16,7 +16,7 @@ pub use crate::memory::weather::{Fair, Mishap, Operation, Weather};
 pub use crate::memory::{MemoryDisk, MemoryLedger};
 pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
-    Resolution, SettleMode, StoreError, StoredPayment, Terms,
+    RequestKey, Resolution, SettleMode, StoreError, StoredPayment, Terms,
 };
 pub use crate::sqlite::file::LedgerFile;
 pub use crate::sqlite::open::OpenError;

@@ -10,8 +10,9 @@ use farebox_protocol::{Amount, Asset, Digest, PaymentId, Timestamp};
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug + 'static {
     /// Holds `terms.limit` for a payment that was never seen before, or was seen with the same
-    /// fingerprint and released. The one place where a payment id is taken, for ever. If the caller
-    /// stops waiting, or is told that the outcome is unknown, the hold is given back by itself.
+    /// fingerprint and released. The one place where a payment id is taken, for ever, and in the same
+    /// commit the request keys that came with it. If the caller stops waiting, or is told that the
+    /// outcome is unknown, the hold is given back by itself.
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError>;
 
     /// Marks the last point of free refusal: from here on the hold is never taken back under
@@ -180,11 +181,24 @@ pub struct Terms {
     pub requirements: String,
 }
 
+/// A name that a payer gave to a request, so that asking again is not paying again. It belongs to the
+/// first payment that came with it, for ever; while that one is released, the same request may bring
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Of the payer and what it calls the request: two payers never share one.
+    pub name: Digest,
+    /// Of the request, whatever it is paid with: method, target, body.
+    pub request: Digest,
+}
+
 /// A request for a hold.
 #[derive(Clone, Debug)]
 pub struct Admit {
     /// Of what.
     pub terms: Terms,
+    /// What its request is called; refused where one of them belongs to another payment.
+    pub keys: Vec<RequestKey>,
     /// Σ open of this payer in this asset, this hold included, may not exceed it.
     pub exposure_limit: Option<Amount>,
     /// When.
@@ -211,6 +225,13 @@ pub enum Refusal {
         /// Whether the fingerprints are equal.
         same_request: bool,
         /// What is known of it.
+        payment: Box<StoredPayment>,
+    },
+    /// The payer has paid for a request of this name by another payment. This one was not taken.
+    KeyUsed {
+        /// Whether it was this very request; else the name is used for two.
+        same_request: bool,
+        /// What is known of that payment.
         payment: Box<StoredPayment>,
     },
     /// The payer has too much open already.

@@ -83,7 +83,7 @@ pub(crate) async fn hold(
         serve_by: verified.serve_by(),
         began_at: now,
     });
-    match app.ledger.admit(Admit { terms, exposure_limit: cap, now }).await {
+    match app.ledger.admit(Admit { terms, keys: Vec::new(), exposure_limit: cap, now }).await {
         Ok(Admitted::New(hold)) => {
             app.reached(Step::Held, bill.id);
             Ok(Held { app: Arc::clone(app), bill, hold })
@@ -119,6 +119,7 @@ fn refuse(app: &App, verified: &Verified, refusal: Refusal) -> Problem {
         Refusal::AlreadyUsed { same_request: _, payment } => {
             replay(app, &payment, Some(verified.documents().0))
         }
+        Refusal::KeyUsed { same_request: _, payment } => replay(app, &payment, None),
         Refusal::ExposureExceeded { open, limit } => Problem::new(
             Kind::PaymentRequired,
             format!(

@@ -36,6 +36,9 @@ pub(crate) fn admit<S: Shelf + ?Sized>(shelf: &mut S, admit: &Admit) -> Done<S, 
         }
         Some(row) => return Ok(Admitted::Refused(refusal(shelf, row, terms)?)),
     };
+    if let Some(refusal) = key_used(shelf, admit)? {
+        return Ok(Admitted::Refused(refusal));
+    }
     // The accounts of a payment are for ever those that it was first admitted with.
     let parties = earlier.as_ref().map_or_else(|| parties(terms), |it| it.parties.clone());
     let before = Standing {
@@ -69,12 +72,31 @@ pub(crate) fn admit<S: Shelf + ?Sized>(shelf: &mut S, admit: &Admit) -> Done<S, 
         changed_at: admit.now,
     };
     shelf.hold(&row, terms)?;
+    for key in &admit.keys {
+        shelf.bind(key, terms.id)?;
+    }
     shelf.append(terms.id, &Entry::Admitted(terms.limit), admit.now)?;
     Ok(Admitted::New(Hold::new(terms.id, terms.limit, generation)))
 }
 
 fn may_be_held_again(row: &Record, terms: &Terms) -> bool {
     matches!(row.state, Payment::Released { .. }) && row.fingerprint == terms.fingerprint
+}
+
+/// Why the request's keys admit no hold, if they do not: one names another request, or belongs to a
+/// payment that may have cost something.
+fn key_used<S: Shelf + ?Sized>(shelf: &mut S, admit: &Admit) -> Done<S, Option<Refusal>> {
+    for key in &admit.keys {
+        let Some(bound) = shelf.bound(key.name)? else { continue };
+        let same_request = bound.request == key.request;
+        let row = existing(shelf, bound.payment)?;
+        let free = row.id == admit.terms.id || matches!(row.state, Payment::Released { .. });
+        if !(same_request && free) {
+            let payment = Box::new(stored(shelf, row.id)?);
+            return Ok(Some(Refusal::KeyUsed { same_request, payment }));
+        }
+    }
+    Ok(None)
 }
 
 fn refusal<S: Shelf + ?Sized>(shelf: &mut S, row: &Record, terms: &Terms) -> Done<S, Refusal> {

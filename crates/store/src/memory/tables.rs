@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farebox_billing::Payment;
 use farebox_billing::ledger::{self, Account, Books, Parties};
-use farebox_protocol::{PaymentId, Timestamp};
+use farebox_protocol::{Digest, PaymentId, Timestamp};
 
 use crate::book::audit::{self, CheckReport, Totals, disagreement};
 use crate::book::entry::Entry;
 use crate::book::record::{Record, Waits};
 use crate::book::replay::Replay;
 use crate::book::settlements::{Settlement, Status};
-use crate::book::{Done, Shelf, corrupt};
-use crate::port::{StoreError, StoredPayment, Terms};
+use crate::book::{Bound, Done, Shelf, corrupt};
+use crate::port::{RequestKey, StoreError, StoredPayment, Terms};
 
 /// A hold of a payment: its settlement's name.
 type Key = (PaymentId, u64);
@@ -37,6 +37,7 @@ struct Written {
 enum Undo {
     Row(PaymentId, Option<Box<Row>>),
     Settlement(Key, Option<Box<Settlement>>),
+    RequestKey(Digest, Option<Bound>),
     Journal,
     Secret(String),
 }
@@ -48,6 +49,7 @@ pub(super) struct Tables {
     /// In the order of admission.
     order: Vec<PaymentId>,
     settlements: BTreeMap<Key, Settlement>,
+    request_keys: BTreeMap<Digest, Bound>,
     journal: Vec<Written>,
     secrets: BTreeMap<String, [u8; 32]>,
     /// Queued settlements, the first due first.
@@ -79,6 +81,10 @@ impl Tables {
                 Some(Undo::Row(id, before)) => drop(self.put_row(id, before.map(|it| *it))),
                 Some(Undo::Settlement(key, before)) => {
                     drop(self.put_settlement(key, before.map(|it| *it)));
+                }
+                Some(Undo::RequestKey(name, None)) => drop(self.request_keys.remove(&name)),
+                Some(Undo::RequestKey(name, Some(before))) => {
+                    self.request_keys.insert(name, before);
                 }
                 Some(Undo::Journal) => drop(self.journal.pop()),
                 Some(Undo::Secret(name)) => drop(self.secrets.remove(&name)),
@@ -302,6 +308,25 @@ impl Shelf for Tables {
             }
         }
         Ok(&mut self.books)
+    }
+
+    fn bound(&mut self, name: Digest) -> Done<Self, Option<Bound>> {
+        Ok(self.request_keys.get(&name).copied())
+    }
+
+    fn bind(&mut self, key: &RequestKey, payment: PaymentId) -> Done<Self, ()> {
+        let now = Bound { payment, request: key.request };
+        let before = self.request_keys.insert(key.name, now);
+        self.undo.push(Undo::RequestKey(key.name, before));
+        let free = |it: PaymentId| {
+            let of = self.rows.get(&it).map(|it| &it.record.state);
+            it == payment || matches!(of, Some(Payment::Released { .. }))
+        };
+        // Only a released payment loses its key, and only to the same request.
+        if before.is_none_or(|it| it.request == key.request && free(it.payment)) {
+            return Ok(());
+        }
+        Err(corrupt(format!("a request key of another payment was to go to {payment}")))
     }
 
     fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Self, Option<Settlement>> {

@@ -8,11 +8,11 @@ use farebox_protocol::{Amount, Asset, Digest, Network, PaymentId, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use crate::book::Shelf;
 use crate::book::entry::{Entry, Line};
 use crate::book::record::{Record, Waits};
 use crate::book::settlements::{Settlement, Status};
-use crate::port::{AnswerMark, SettleMode, StoreError, StoredPayment, Terms};
+use crate::book::{Bound, Shelf};
+use crate::port::{AnswerMark, RequestKey, SettleMode, StoreError, StoredPayment, Terms};
 use crate::sqlite::accounts;
 use crate::sqlite::fault::{Done, Fault};
 
@@ -112,6 +112,28 @@ impl Shelf for Rows<'_> {
             }
         }
         Ok(self.books)
+    }
+
+    fn bound(&mut self, name: Digest) -> Done<Option<Bound>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT payment, request FROM request_keys WHERE name = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let request = Digest::from_bytes(row.get("request")?);
+            Ok(Bound { payment: id(row, "payment")?, request })
+        };
+        Ok(statement.query_row([name.as_bytes()], read).optional()?)
+    }
+
+    fn bind(&mut self, key: &RequestKey, payment: PaymentId) -> Done<()> {
+        let mut statement =
+            self.connection.prepare_cached(include_str!("sql/bind_request_key.sql"))?;
+        statement.execute(named_params! {
+            ":name": key.name.as_bytes(),
+            ":payment": payment.as_bytes(),
+            ":request": key.request.as_bytes(),
+        })?;
+        Ok(())
     }
 
     fn settlement(&mut self, id: PaymentId, generation: u64) -> Done<Option<Settlement>> {

@@ -38,7 +38,7 @@ enum Far {
 fn ledger(mark: AnswerMark, far: Far) -> (TempDir, Connection, HoldName) {
     let directory = TempDir::new().unwrap();
     let connection = open::open(&directory.path().join("farebox.db")).unwrap().connection;
-    let ask = Admit { terms: terms(1), exposure_limit: None, now: at(1) };
+    let ask = Admit { terms: terms(1), keys: Vec::new(), exposure_limit: None, now: at(1) };
     let Admitted::New(hold) = alone(&connection, |it| admit(it, &ask)).unwrap() else {
         panic!("it is new")
     };

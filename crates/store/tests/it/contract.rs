@@ -2,7 +2,9 @@
 
 use farebox_billing::{Payment, Release};
 use farebox_protocol::Digest;
-use farebox_store::{AnswerMark, Ledger, Refusal, Resolution, SettleMode, StoreError};
+use farebox_store::{
+    Admit, AnswerMark, Ledger, Refusal, RequestKey, Resolution, SettleMode, StoreError,
+};
 
 use crate::support::{ask, at, granted, hold, payment_id, refused, serving, terms, units};
 
@@ -10,6 +12,8 @@ use crate::support::{ask, at, granted, hold, payment_id, refused, serving, terms
 pub(crate) async fn run(ledger: &dyn Ledger) {
     a_payment_is_taken_once(ledger).await;
     a_released_payment_may_be_held_again_by_its_own_request(ledger).await;
+    a_request_key_buys_once(ledger).await;
+    a_request_key_names_one_request(ledger).await;
     exposure_counts_what_is_open(ledger).await;
     a_stale_hold_is_fenced(ledger).await;
     what_was_delivered_is_not_released(ledger).await;
@@ -83,6 +87,54 @@ async fn a_released_payment_may_be_held_again_by_its_own_request(ledger: &dyn Le
     assert!(matches!(stale, Err(StoreError::Fenced(id)) if id == payment_id(2)));
     ledger.begin_serve(&second, at(1_014)).await.unwrap();
     ledger.release(&second, Release::UpstreamFailed, at(1_015)).await.unwrap();
+}
+
+/// A hold asked for by payment `number`, for a request that is called `name`.
+fn keyed(number: u64, name: &[u8], request: &[u8]) -> Admit {
+    let keys = vec![RequestKey { name: Digest::of(name), request: Digest::of(request) }];
+    Admit { keys, ..ask(&terms(number, SettleMode::After), at(1_015)) }
+}
+
+async fn a_request_key_buys_once(ledger: &dyn Ledger) {
+    let first = granted(ledger.admit(keyed(3, b"once", b"request")).await.unwrap());
+    // Signed anew, while the first runs and ever after.
+    let same = |refusal| {
+        let Refusal::KeyUsed { same_request: true, payment } = refusal else {
+            panic!("{refusal:?}")
+        };
+        payment.terms.id
+    };
+    let refusal = refused(ledger.admit(keyed(4, b"once", b"request")).await.unwrap());
+    assert_eq!(same(refusal), payment_id(3));
+    assert!(ledger.lookup(payment_id(4)).await.unwrap().is_none(), "it was not taken");
+    let again = refused(ledger.admit(keyed(3, b"once", b"request")).await.unwrap());
+    assert!(matches!(again, Refusal::InProgress), "{again:?}");
+    // Given back, it has cost nothing: another payment may be tried, and has the name from then on.
+    ledger.release(&first, Release::UpstreamFailed, at(1_016)).await.unwrap();
+    let second = granted(ledger.admit(keyed(4, b"once", b"request")).await.unwrap());
+    let refusal = refused(ledger.admit(keyed(3, b"once", b"request")).await.unwrap());
+    assert_eq!(same(refusal), payment_id(4));
+    ledger.begin_serve(&second, at(1_017)).await.unwrap();
+    drop(ledger.capture(second, units(100), AnswerMark::Sent, at(1_018)).await.unwrap());
+    let refusal = refused(ledger.admit(keyed(5, b"once", b"request")).await.unwrap());
+    assert_eq!(same(refusal), payment_id(4));
+    // Two names of one request: either is enough.
+    let mut both = keyed(5, b"new", b"request");
+    both.keys.extend(keyed(5, b"once", b"request").keys);
+    let refusal = refused(ledger.admit(both).await.unwrap());
+    assert_eq!(same(refusal), payment_id(4));
+    let new = granted(ledger.admit(keyed(5, b"new", b"request")).await.unwrap());
+    ledger.release(&new, Release::UpstreamFailed, at(1_019)).await.unwrap();
+}
+
+async fn a_request_key_names_one_request(ledger: &dyn Ledger) {
+    let first = granted(ledger.admit(keyed(6, b"name", b"request")).await.unwrap());
+    let other = || ledger.admit(keyed(7, b"name", b"other"));
+    let refusal = refused(other().await.unwrap());
+    assert!(matches!(refusal, Refusal::KeyUsed { same_request: false, .. }), "{refusal:?}");
+    ledger.release(&first, Release::UpstreamFailed, at(1_015)).await.unwrap();
+    let refusal = refused(other().await.unwrap());
+    assert!(matches!(refusal, Refusal::KeyUsed { same_request: false, .. }), "{refusal:?}");
 }
 
 async fn exposure_counts_what_is_open(ledger: &dyn Ledger) {

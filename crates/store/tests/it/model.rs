@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use farebox_billing::{Payment, Release};
-use farebox_protocol::{Amount, PaymentId, Timestamp};
+use farebox_protocol::{Amount, Digest, PaymentId, Timestamp};
 use farebox_store::{Admit, AnswerMark, Recovered, Resolution, SettleMode, Terms};
 
 /// What a refusal or an error is, without its particulars.
@@ -14,6 +14,7 @@ use farebox_store::{Admit, AnswerMark, Recovered, Resolution, SettleMode, Terms}
 pub(crate) enum No {
     InProgress,
     Used { same_request: bool },
+    KeyUsed { same_request: bool, by: PaymentId },
     Exposed,
     Fenced,
     Illegal,
@@ -60,6 +61,8 @@ pub(crate) struct Handed {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) payments: BTreeMap<PaymentId, Known>,
+    /// Which payment and which request a key belongs to.
+    keys: BTreeMap<Digest, (PaymentId, Digest)>,
 }
 
 fn charge_of(state: &Payment) -> Option<Amount> {
@@ -125,6 +128,14 @@ impl Model {
             }
             generation = it.generation + 1;
         }
+        for key in &ask.keys {
+            let Some((by, request)) = self.keys.get(&key.name) else { continue };
+            let (by, same_request) = (*by, *request == key.request);
+            let given_back = matches!(self.payments[&by].state, Payment::Released { .. });
+            if !same_request || (by != terms.id && !given_back) {
+                return Err(No::KeyUsed { same_request, by });
+            }
+        }
         let mine = |it: &&Known| it.terms.payer == terms.payer && it.terms.asset == terms.asset;
         let open: u128 = self.payments.values().filter(mine).map(Known::open).sum();
         if ask.exposure_limit.is_some_and(|limit| limit.units() < open + terms.limit.units()) {
@@ -141,6 +152,7 @@ impl Model {
             job: None,
         };
         self.payments.insert(terms.id, known);
+        self.keys.extend(ask.keys.iter().map(|it| (it.name, (terms.id, it.request))));
         Ok(generation)
     }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use farebox_billing::Release;
 use farebox_protocol::{Digest, PaymentId, Timestamp};
 use farebox_store::{
-    Admitted, AnswerMark, Hold, Job, Ledger, Refusal, Resolution, SettleMode, StoreError, Unsure,
+    Admitted, AnswerMark, Hold, Job, Ledger, Refusal, RequestKey, Resolution, SettleMode,
+    StoreError, Unsure,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -29,7 +30,7 @@ const PAYMENTS: u64 = 3;
 /// One call. `n` is one of the payments, `age` which of its holds, the newest first.
 #[derive(Clone, Debug)]
 enum Call {
-    Admit { n: u64, other_request: bool, settle: SettleMode, exposure: Option<u128> },
+    Admit(Ask),
     BeginServe { n: u64, age: usize },
     Meter { n: u64, age: usize, upto: u128 },
     Capture { n: u64, age: usize, charge: u128, mark: AnswerMark },
@@ -41,6 +42,17 @@ enum Call {
     Resolve { n: u64, how: Outcome },
     NextDue,
     Recover,
+}
+
+/// What is asked to be held.
+#[derive(Clone, Debug)]
+struct Ask {
+    n: u64,
+    other_request: bool,
+    settle: SettleMode,
+    exposure: Option<u128>,
+    /// What its request is called: two payers, so not every name is one payer's.
+    keys: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +82,13 @@ fn call() -> impl Strategy<Value = Call> {
         2 => later.clone().prop_map(|later| Outcome::NotSent { later }),
         2 => (any::<bool>(), later).prop_map(|(named, later)| Outcome::Unknown { named, later }),
     ];
+    let keys = prop::collection::vec(0..3_u8, 0..3);
     let exposure = prop_oneof![3 => Just(None), 1 => (100_u128..350).prop_map(Some)];
     prop_oneof![
-        8 => (n.clone(), prop::bool::weighted(0.15), settle, exposure).prop_map(
-            |(n, other_request, settle, exposure)| Call::Admit { n, other_request, settle, exposure }
+        8 => (n.clone(), prop::bool::weighted(0.15), settle, exposure, keys).prop_map(
+            |(n, other_request, settle, exposure, keys)| {
+                Call::Admit(Ask { n, other_request, settle, exposure, keys })
+            }
         ),
         7 => (n.clone(), age.clone()).prop_map(|(n, age)| Call::BeginServe { n, age }),
         4 => (n.clone(), age.clone(), sum.clone())
@@ -123,9 +138,7 @@ impl History<'_> {
     async fn step(&mut self, call: Call) {
         self.now += 10;
         match call {
-            Call::Admit { n, other_request, settle, exposure } => {
-                self.admit(n, other_request, settle, exposure).await;
-            }
+            Call::Admit(ask) => self.admit(ask).await,
             Call::BeginServe { n, age } => {
                 let Some((generation, hold)) = self.take(n, age) else { return };
                 let done = self.ledger.begin_serve(&hold, self.time()).await;
@@ -189,13 +202,7 @@ impl History<'_> {
         holds.sort_by_key(|it| it.0);
     }
 
-    async fn admit(
-        &mut self,
-        n: u64,
-        other_request: bool,
-        settle: SettleMode,
-        exposure: Option<u128>,
-    ) {
+    async fn admit(&mut self, Ask { n, other_request, settle, exposure, keys }: Ask) {
         let mut terms = terms(self.first + n, settle);
         // The payer is part of the fingerprint; two payers share the payments of a history.
         terms.payer = format!("0x{:040x}", self.first + n % 2);
@@ -205,12 +212,19 @@ impl History<'_> {
         }
         let mut ask = ask(&terms, self.time());
         ask.exposure_limit = exposure.map(units);
+        // The third payment's request is that of the first.
+        let request = Digest::of(&[u8::from(other_request || n == 1)]);
+        let name = |key: u8| Digest::of(format!("{} {key}", terms.payer).as_bytes());
+        ask.keys = keys.into_iter().map(|it| RequestKey { name: name(it), request }).collect();
         let expected = self.model.admit(&ask);
         match self.ledger.admit(ask).await.unwrap() {
             Admitted::New(hold) => self.put(n, expected.unwrap(), hold),
             Admitted::Refused(Refusal::InProgress) => assert_eq!(expected, Err(No::InProgress)),
             Admitted::Refused(Refusal::AlreadyUsed { same_request, .. }) => {
                 assert_eq!(expected, Err(No::Used { same_request }));
+            }
+            Admitted::Refused(Refusal::KeyUsed { same_request, payment }) => {
+                assert_eq!(expected, Err(No::KeyUsed { same_request, by: payment.terms.id }));
             }
             Admitted::Refused(Refusal::ExposureExceeded { .. }) => {
                 assert_eq!(expected, Err(No::Exposed));

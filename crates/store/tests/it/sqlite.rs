@@ -157,7 +157,7 @@ fn what_is_no_ledger_of_ours_is_refused() {
             let raw = Connection::open(place.file()).unwrap();
             raw.pragma_update(None, "user_version", 99).unwrap();
         },
-        |it| matches!(it, OpenError::Newer { found: 99, known: 3, .. }),
+        |it| matches!(it, OpenError::Newer { found: 99, known: 4, .. }),
         "has schema 99",
     );
     check_refused(

@@ -74,7 +74,7 @@ pub(crate) fn terms(number: u64, settle: SettleMode) -> Terms {
 }
 
 pub(crate) fn ask(terms: &Terms, now: Timestamp) -> Admit {
-    Admit { terms: terms.clone(), exposure_limit: None, now }
+    Admit { terms: terms.clone(), keys: Vec::new(), exposure_limit: None, now }
 }
 
 /// A hold that must be given.

@@ -278,7 +278,7 @@ impl Desk {
     pub(crate) async fn capture(&self, number: u64, mark: AnswerMark) -> PaymentId {
         let terms = terms(number);
         let id = terms.id;
-        let admit = Admit { terms, exposure_limit: None, now: self.clock.now() };
+        let admit = Admit { terms, keys: Vec::new(), exposure_limit: None, now: self.clock.now() };
         let Admitted::New(hold) = self.ledger.admit(admit).await.unwrap() else {
             panic!("not admitted");
         };

@@ -48,8 +48,12 @@ impl Bench {
 }
 
 async fn admit(writer: &Writer, number: u64) -> Result<Admitted, StoreError> {
-    let admit =
-        Admit { terms: terms(number), exposure_limit: None, now: Timestamp::from_millis(5) };
+    let admit = Admit {
+        terms: terms(number),
+        keys: Vec::new(),
+        exposure_limit: None,
+        now: Timestamp::from_millis(5),
+    };
     let work = move |it: &mut Rows<'_>| holds::admit(it, &admit);
     writer.call(Asked::proving(work, unheard::in_admitted)).await
 }
@@ -100,7 +104,10 @@ async fn a_refused_operation_spoils_nothing_but_itself() {
     let bench = Bench::new();
     let half_done = |it: &mut Rows<'_>| -> Done<()> {
         let now = Timestamp::from_millis(5);
-        drop(holds::admit(it, &Admit { terms: terms(2), exposure_limit: None, now })?);
+        drop(holds::admit(
+            it,
+            &Admit { terms: terms(2), keys: Vec::new(), exposure_limit: None, now },
+        )?);
         it.connection.execute_batch("INSERT INTO nowhere VALUES (1)")?;
         Ok(())
     };
@@ -287,7 +294,7 @@ async fn an_admission_that_nobody_waits_for_is_given_back() {
     for (leaves, expected) in [(Leaves::Before, None), (Leaves::Meanwhile, Some(GIVEN_BACK))] {
         let bench = Bench::new();
         let now = Timestamp::from_millis(5);
-        let ask = Admit { terms: terms(1), exposure_limit: None, now };
+        let ask = Admit { terms: terms(1), keys: Vec::new(), exposure_limit: None, now };
         let work = move |it: &mut Rows<'_>| holds::admit(it, &ask);
         ask_and_go(&bench.writer, leaves, work, unheard::in_admitted).await;
         assert_eq!(stored(&bench.writer, 1).await, expected);

@@ -169,8 +169,12 @@ impl Worker {
             | Plan::Stream
             | Plan::Withheld => SettleMode::After,
         };
-        let mut admit =
-            Admit { terms: terms(number, settle), exposure_limit: None, now: self.at(1) };
+        let mut admit = Admit {
+            terms: terms(number, settle),
+            keys: Vec::new(),
+            exposure_limit: None,
+            now: self.at(1),
+        };
         if number.is_multiple_of(13) {
             admit.exposure_limit = Some(units(CAPPED_UNITS));
             admit.terms = Terms { payer: CAPPED_PAYER.to_owned(), ..admit.terms };
