@@ -97,7 +97,7 @@ impl Shop {
     }
 
     async fn hold(&self, terms: Terms, millis: u64) -> Hold {
-        let ask = Admit { terms, exposure_limit: None, now: at(millis) };
+        let ask = Admit { terms, keys: Vec::new(), exposure_limit: None, now: at(millis) };
         match self.ledger.admit(ask).await.unwrap() {
             Admitted::New(hold) => hold,
             Admitted::Refused(refusal) => panic!("{refusal:?}"),
