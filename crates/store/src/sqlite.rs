@@ -132,6 +132,7 @@ impl SqliteLedger {
         &self,
         query: fn(&rusqlite::Connection) -> Done<T>,
     ) -> Result<T, StoreError> {
+        self.is_certain()?;
         let path = self.path.clone();
         let (reply, answer) = oneshot::channel();
         let work = move || {
@@ -143,6 +144,14 @@ impl SqliteLedger {
         let started = thread::Builder::new().name("ledger-audit".to_owned()).spawn(work);
         started.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         answer.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
+    }
+
+    /// Nobody is told what may turn out otherwise after a crash.
+    fn is_certain(&self) -> Result<(), StoreError> {
+        if self.writer.is_in_doubt() {
+            return Err(StoreError::Unavailable("its last commit is in doubt".into()));
+        }
+        Ok(())
     }
 
     /// How much the writer has done.
@@ -237,10 +246,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.is_certain()?;
         self.readers.query(rows::next_due).await
     }
 
     async fn lookup(&self, id: PaymentId) -> Result<Option<StoredPayment>, StoreError> {
+        self.is_certain()?;
         self.readers.query(move |it| rows::find_stored(it, id)).await
     }
 
@@ -249,6 +260,7 @@ impl Ledger for SqliteLedger {
         after: Option<PaymentId>,
         max: usize,
     ) -> Result<Vec<StoredPayment>, StoreError> {
+        self.is_certain()?;
         self.readers.query(move |it| list(it, after, max)).await
     }
 

@@ -273,6 +273,18 @@ pub(super) fn reconnect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Makes sure that what this connection reads is what there is after a crash, when a commit has
+/// failed whose pages may be in the log all the same.
+///
+/// Either the log still ends before them for everybody, and then what is written now takes their
+/// place; or this connection has found them there and believes them, and then the file gets them
+/// and the log begins anew, so that nothing later depends on pages that the kernel may have dropped.
+pub(super) fn settle_doubt(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    connection.pragma_update(None, "user_version", version)
+}
+
 /// A connection that cannot write.
 pub(super) fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -5,7 +5,7 @@
 //! then answers. While it commits, the next batch queues by itself; nobody waits for a timer.
 
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::book::unheard::{self, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::accounts;
 use crate::sqlite::fault::{Done, is_full};
+use crate::sqlite::open;
 use crate::sqlite::rows::Rows;
 use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
 
@@ -53,6 +54,8 @@ struct Shared {
     commits: AtomicU64,
     /// Results that reached nobody.
     unheard: Mutex<Vec<Unheard>>,
+    /// Nobody knows yet whether the last commit will be there after a crash.
+    in_doubt: AtomicBool,
     standing: watch::Sender<Standing>,
 }
 
@@ -98,6 +101,7 @@ impl Writer {
             operations: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             unheard: Mutex::new(Vec::new()),
+            in_doubt: AtomicBool::new(false),
             standing: watch::Sender::new(Standing::Open),
         });
         let engine = Engine {
@@ -160,6 +164,12 @@ impl Writer {
         if standing.wait_for(|it| *it == Standing::Failed).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether what is read may turn out otherwise: a commit has failed, and the disk may have it
+    /// all the same.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.shared.in_doubt.load(Ordering::Acquire)
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -297,13 +307,13 @@ impl Engine {
             }
             End::NotApplied(error) | End::Unknown(error) => {
                 tracing::error!(%error, operations = batch.len(), "a ledger commit failed");
-                // Without room nothing is broken: it goes on when there is some.
-                if !is_full(error) {
-                    self.failures = self.failures.saturating_add(1);
-                }
-                // What SQLite or the kernel still believe of this file is not to be trusted.
-                self.connection = None;
-                self.books = Books::new();
+                self.after_failure(error);
+            }
+        }
+        if matches!(end, End::Unknown(_)) {
+            self.shared.in_doubt.store(true, Ordering::Release);
+            if let Err(error) = connected(&mut self.connection, &mut self.connect, &self.shared) {
+                tracing::error!(%error, "nobody knows what the ledger will be after a crash");
             }
         }
         for work in batch {
@@ -312,18 +322,27 @@ impl Engine {
         end
     }
 
+    fn after_failure(&mut self, error: &rusqlite::Error) {
+        self.books = Books::new();
+        if is_full(error) {
+            // Nothing is broken: it goes on when there is room, which a new connection would need
+            // as well.
+            self.connection.take_if(|it| !is_rolled_back(it));
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            // What SQLite or the kernel still believe of this file is not to be trusted.
+            self.connection = None;
+        }
+    }
+
     fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> End {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => match (self.connect)() {
-                Ok(connection) => connection,
-                Err(error) => return End::NotApplied(Arc::new(error)),
-            },
+        let connection = match connected(&mut self.connection, &mut self.connect, &self.shared) {
+            Ok(connection) => connection,
+            Err(error) => return End::NotApplied(Arc::new(error)),
         };
-        let connection = self.connection.insert(connection);
         let mut rows = Rows { connection, books: &mut self.books };
         if let Err(error) = run_all(&mut rows, batch) {
-            // The transaction is rolled back when the connection closes.
+            // The transaction is rolled back after the failure.
             return End::NotApplied(Arc::new(error));
         }
         match connection.prepare_cached("COMMIT").and_then(|mut it| it.execute([])) {
@@ -334,6 +353,8 @@ impl Engine {
                 }
                 End::Committed
             }
+            // Its last page found no room, so the log does not end with a commit.
+            Err(error) if is_full(&error) => End::NotApplied(Arc::new(error)),
             Err(error) => End::Unknown(Arc::new(error)),
         }
     }
@@ -350,6 +371,28 @@ impl Engine {
             }
         }
     }
+}
+
+/// A connection on which nothing is in doubt: the one there is, or a new one.
+fn connected<'a>(
+    kept: &'a mut Option<Connection>,
+    connect: &mut Connect,
+    shared: &Shared,
+) -> rusqlite::Result<&'a Connection> {
+    if let Some(connection) = kept.take() {
+        return Ok(kept.insert(connection));
+    }
+    let fresh = connect()?;
+    if shared.in_doubt.load(Ordering::Acquire) {
+        open::settle_doubt(&fresh)?;
+        shared.in_doubt.store(false, Ordering::Release);
+    }
+    Ok(kept.insert(fresh))
+}
+
+/// Whether nothing is left of a failed transaction.
+fn is_rolled_back(connection: &Connection) -> bool {
+    connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
 }
 
 /// Runs a batch inside one transaction. On error none of it is applied.
