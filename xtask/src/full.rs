@@ -6,7 +6,10 @@ use anyhow::Result;
 type Run = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Everything that `./test` does a little of. Each test prints how often it did what.
-const RUNS: &[Run] = &[("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")])];
+const RUNS: &[Run] = &[
+    ("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")]),
+    ("farebox-store", "test(/^crash::fault/)", &[("FAREBOX_FAULT_STRIDE", "1")]),
+];
 
 /// Runs them one after the other, each whatever became of the others.
 pub(crate) fn run() -> Result<()> {

@@ -10,10 +10,12 @@ mod audit;
 mod child;
 mod control;
 mod event;
+mod fault;
 mod history;
 mod kill;
 mod load;
 mod random;
+mod strace;
 mod worker;
 
 /// How often to do it: what the environment says, or so often.

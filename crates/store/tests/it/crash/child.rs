@@ -3,6 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::crash::event::Event;
 use crate::crash::load::{self, Orders};
@@ -38,6 +41,7 @@ pub(super) fn command(watcher: &[String], orders: &Orders) -> Command {
 pub(super) struct Running {
     child: Child,
     said: std::thread::JoinHandle<Vec<Event>>,
+    lines: Arc<AtomicU64>,
     complaints: std::thread::JoinHandle<String>,
 }
 
@@ -56,8 +60,15 @@ impl Running {
     pub(super) fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap_or_else(|it| panic!("{command:?}: {it}"));
         let output = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lines);
         let said = std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).filter_map(|it| it.parse().ok()).collect()
+            let parsed = output.lines().map_while(Result::ok).filter_map(|it| it.parse().ok());
+            parsed
+                .inspect(|_| {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                })
+                .collect()
         });
         let mut errors = child.stderr.take().unwrap();
         let complaints = std::thread::spawn(move || {
@@ -65,7 +76,17 @@ impl Running {
             drop(errors.read_to_string(&mut text));
             text
         });
-        Self { child, said, complaints }
+        Self { child, said, lines, complaints }
+    }
+
+    /// Waits until it has said so much, or for some seconds.
+    pub(super) fn wait_for(&self, lines: u64) {
+        for _ in 0..20_000 {
+            if lines <= self.lines.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Kills it, wherever it is. It must not have ended by itself.

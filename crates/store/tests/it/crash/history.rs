@@ -20,6 +20,8 @@ pub(super) struct History {
     /// What was said, `Asked` and `Trouble` not counted.
     pub(super) claims: u64,
     pub(super) troubles: Vec<String>,
+    /// What lookups said after an unknown outcome.
+    pub(super) seen: Vec<(u64, String)>,
 }
 
 /// All that was ever said about one payment.
@@ -65,7 +67,13 @@ impl History {
         if let What::Trouble(text) = &event.what {
             self.troubles.push(format!("{}: {text}", event.number));
         }
-        if matches!(event.what, What::Opened | What::Recovered | What::Done | What::Trouble(_)) {
+        if let What::Seen(text) = &event.what {
+            self.seen.push((event.number, text.clone()));
+        }
+        if matches!(
+            event.what,
+            What::Opened | What::Recovered | What::Done | What::Seen(_) | What::Trouble(_)
+        ) {
             return;
         }
         self.claims += u64::from(event.what != What::Asked);
@@ -135,6 +143,7 @@ impl Told {
             | What::Done
             | What::Refused
             | What::Serving
+            | What::Seen(_)
             | What::Trouble(_) => {}
         }
     }

@@ -45,11 +45,17 @@ pub(super) enum Conduct {
     ServesFirst,
     /// A settlement that may have been sent is signed and sent anew, without a look at the chain.
     Resigns,
+    /// It works well, and ends as soon as it has looked up what an unknown outcome was.
+    EndsUnsure,
 }
 
 impl Conduct {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Sound, "sound"), (Self::ServesFirst, "serves-first"), (Self::Resigns, "resigns")];
+    const ALL: [(Self, &str); 4] = [
+        (Self::Sound, "sound"),
+        (Self::ServesFirst, "serves-first"),
+        (Self::Resigns, "resigns"),
+        (Self::EndsUnsure, "ends-unsure"),
+    ];
 
     fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|it| it.0 == self).unwrap().1

@@ -103,6 +103,10 @@ impl Worker {
     }
 
     pub(super) async fn recover(&self) -> Done {
+        if self.conduct == Conduct::EndsUnsure {
+            // Whoever reads keeps the log open, as in a gateway that has been up for a while.
+            drop(self.ledger.lookup(payment_id(0)).await);
+        }
         let recovered = async || self.ledger.recover(self.at(0)).await.map(drop);
         // Asked again, it changes nothing.
         self.insist(0, recovered, |_| false).await?;
@@ -191,7 +195,10 @@ impl Worker {
                     return Ok(None);
                 }
                 // Told that it is unknown, the hold is given back by itself.
-                Err(error) => Self::trouble(number, &error)?,
+                Err(error) => {
+                    Self::trouble(number, &error)?;
+                    self.may_end(number, &error).await?;
+                }
             }
         }
         Err(GaveUp)
@@ -237,6 +244,7 @@ impl Worker {
                     Err(failed) => failed,
                 };
             Self::trouble(number, &failed.source)?;
+            self.may_end(number, &failed.source).await?;
             if matches!(failed.source, StoreError::Unknown(_))
                 && charge(&self.look_up(number).await?.state).is_some()
             {
@@ -369,6 +377,7 @@ impl Worker {
         for _ in 0..TRIES {
             let Err(error) = operation().await else { return Ok(()) };
             Self::trouble(number, &error)?;
+            self.may_end(number, &error).await?;
             if matches!(error, StoreError::Unknown(_)) && number != 0 {
                 let stored = self.look_up(number).await?;
                 if is_done(&stored) {
@@ -377,6 +386,22 @@ impl Worker {
             }
         }
         Err(GaveUp)
+    }
+
+    /// Looks up what an unknown outcome was and ends, if it is to do that.
+    async fn may_end(&self, number: u64, error: &StoreError) -> Done {
+        if self.conduct != Conduct::EndsUnsure || !matches!(error, StoreError::Unknown(_)) {
+            return Ok(());
+        }
+        // While the ledger cannot say, nobody is told anything.
+        for _ in 0..TRIES {
+            if let Ok(found) = self.ledger.lookup(payment_id(number)).await {
+                let state = found.map(|it| it.state);
+                Event::say(number, What::Seen(format!("{state:?}")));
+                break;
+            }
+        }
+        std::process::abort()
     }
 
     async fn look_up(&self, number: u64) -> Done<StoredPayment> {
