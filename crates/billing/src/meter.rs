@@ -5,6 +5,7 @@
 //! here; how the bytes were cut into chunks never matters.
 
 mod anthropic_messages;
+mod document;
 mod events;
 mod openai;
 mod openai_chat;
@@ -19,6 +20,7 @@ mod text;
 
 use bytes::Bytes;
 
+use self::document::DocumentFilter;
 use self::events::EventFilter;
 use self::tally::Tally;
 use crate::facts::RequestFacts;
@@ -80,6 +82,7 @@ pub struct StreamFilter(Filter);
 #[derive(Debug)]
 enum Filter {
     Events(Box<EventFilter>),
+    Document(Box<DocumentFilter>),
     Opaque { content: Content },
 }
 
@@ -92,6 +95,15 @@ impl StreamFilter {
         })
     }
 
+    /// A filter for an answer in one piece that is too long to be kept: [`meter_answer`] of what has
+    /// not been read.
+    pub fn of_document(format: Format, facts: &RequestFacts) -> Self {
+        Self(match reader::reader(format) {
+            Some(reader) => Filter::Document(Box::new(DocumentFilter::new(reader, facts))),
+            None => Filter::Opaque { content: Content::None },
+        })
+    }
+
     /// Takes the next bytes of the body; gives the pieces to forward now, in order.
     pub fn push(&mut self, chunk: Bytes) -> Vec<Bytes> {
         if chunk.is_empty() {
@@ -99,6 +111,7 @@ impl StreamFilter {
         }
         match &mut self.0 {
             Filter::Events(filter) => filter.push(chunk),
+            Filter::Document(filter) => filter.push(chunk),
             Filter::Opaque { content } => {
                 *content = Content::Some;
                 vec![chunk]
@@ -110,7 +123,7 @@ impl StreamFilter {
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Filter::Events(filter) => filter.is_done(),
-            Filter::Opaque { .. } => false,
+            Filter::Document(_) | Filter::Opaque { .. } => false,
         }
     }
 
@@ -119,6 +132,7 @@ impl StreamFilter {
     pub fn so_far(&self) -> Metered {
         match &self.0 {
             Filter::Events(filter) => filter.so_far(),
+            Filter::Document(filter) => filter.so_far(),
             Filter::Opaque { content } => Metered::opaque(*content),
         }
     }
@@ -127,6 +141,7 @@ impl StreamFilter {
     pub fn end(self) -> Ended {
         match self.0 {
             Filter::Events(filter) => filter.end(),
+            Filter::Document(filter) => filter.end(),
             Filter::Opaque { content } => {
                 Ended { metered: Metered::opaque(content), tail: Tail::Opaque }
             }
@@ -157,7 +172,7 @@ impl Ended {
     }
 
     /// The last pieces to forward: an SSE comment (each line of `comment` as one), then the last
-    /// event. Opaque streams have no place for a comment and get none.
+    /// event. Documents and opaque streams have no place for a comment and get none.
     pub fn finish(self, comment: Option<&str>) -> Vec<Bytes> {
         match self.tail {
             Tail::Opaque => Vec::new(),

@@ -180,20 +180,32 @@ fn time_for(bytes: usize) -> Duration {
     BODY_TIME.saturating_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)))
 }
 
-/// Reads an upstream's body of at most `max` bytes with silences of at most `patience`.
+/// What there is of an upstream's body.
+#[derive(Debug)]
+pub(crate) enum Collected {
+    /// All of it.
+    Whole(Bytes),
+    /// More than was to be read, and not its end; the rest is where it came from.
+    Begun(Bytes),
+}
+
+/// Reads an upstream's body, about `max` bytes of it at most, with silences of at most `patience`.
 pub(crate) async fn collect<B>(
-    mut body: B,
+    body: &mut B,
     max: usize,
     patience: Duration,
-) -> Result<Bytes, Unread<B::Error>>
+) -> Result<Collected, Unread<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut gathered = Gathered::default();
-    while let Some(data) = next_data(&mut body, patience).await? {
-        gathered.push(data, max).ok_or(Unread::TooLarge)?;
+    while let Some(data) = next_data(body, patience).await? {
+        gathered.add(data);
+        if max < gathered.length() {
+            return Ok(Collected::Begun(gathered.finish()));
+        }
     }
-    Ok(gathered.finish())
+    Ok(Collected::Whole(gathered.finish()))
 }
 
 /// The next data of a body, or `None` at its end; trailers are dropped.
@@ -228,15 +240,19 @@ impl Gathered {
         if max < self.length().saturating_add(data.len()) {
             return None;
         }
+        self.add(data);
+        Some(())
+    }
+
+    fn add(&mut self, data: Bytes) {
         if self.first.is_empty() && self.all.is_empty() {
             self.first = data;
-            return Some(());
+            return;
         }
         if self.all.is_empty() {
             self.all.extend_from_slice(&std::mem::take(&mut self.first));
         }
         self.all.extend_from_slice(&data);
-        Some(())
     }
 
     fn finish(self) -> Bytes {

@@ -204,7 +204,7 @@ pub enum ApiKey {
 pub struct Limits {
     /// Of a request body.
     pub request_bytes_max: usize,
-    /// Of an answer that has to be withheld until it is settled.
+    /// Of an answer that is kept until it is priced, or settled; longer ones leave as they come.
     pub withheld_bytes_max: usize,
     /// From the first byte of a request to the last one of its head; also the longest silence within
     /// its body.

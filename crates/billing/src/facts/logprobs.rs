@@ -1,6 +1,5 @@
 //! Log probabilities: an answer may have many for each token, and grows with them to a size that
-//! cannot be withheld until it is paid for. Nobody would pay for the work then, so their number is
-//! bounded before it is done.
+//! cannot be withheld until it is paid for, so their number is bounded before the work is done.
 
 use super::fields::{count, count_at};
 use super::members::Members;

@@ -393,6 +393,51 @@ fn content_that_is_nested_deep_hides_no_usage() {
     }
 }
 
+/// It is read as it passes, and it costs what it would have cost in one piece.
+#[test]
+fn the_usage_of_a_document_too_long_is_read() {
+    let long = "x".repeat(1_000);
+    let usage = |input: u64| format!(r#""usage":{{"input_tokens":{input},"output_tokens":300}}"#);
+    let fake = format!(
+        r#"{{"text":"{long}\"{}","more":{{{}}}}}"#,
+        usage(1).replace('"', "\\\""),
+        usage(2)
+    );
+    for (format, content) in [
+        (Format::OpenAiChat, "choices"),
+        (Format::OpenAiCompletions, "choices"),
+        (Format::OpenAiEmbeddings, "data"),
+        (Format::OpenAiResponses, "output"),
+        (Format::AnthropicMessages, "content"),
+    ] {
+        let body =
+            format!("{{{:?}:[{fake}],{},\"metadata\":{{{}}}}}\n", content, usage(9), usage(3));
+        let facts = facts(UsageEvent::Hidden);
+        let whole = meter_answer(format, &facts, body.as_bytes());
+        assert_eq!(whole.usage.unwrap().input_tokens, 9, "{format}: {body:.100}");
+        for size in [1, 1_000, 1 << 20] {
+            let mut filter = StreamFilter::of_document(format, &facts);
+            let mut out = Vec::new();
+            for chunk in body.as_bytes().chunks(size) {
+                out.extend(filter.push(Bytes::copy_from_slice(chunk)));
+            }
+            assert!(!filter.is_done());
+            let ended = filter.end();
+            assert_eq!(*ended.metered(), whole, "{format} in chunks of {size}");
+            assert!(ended.finish(Some("receipt")).is_empty());
+            assert!(out.concat() == body.as_bytes(), "{format} in chunks of {size}");
+        }
+        // Without its end, by the bytes that came, within the bounds of the request.
+        let mut filter = StreamFilter::of_document(format, &facts);
+        drop(filter.push(Bytes::from_static(b"{\"a\":[12345")));
+        let cut = *filter.end().metered();
+        assert_eq!((cut.ending, cut.content), (Ending::Cut, Content::Some), "{format}");
+        assert_eq!(cut.usage, Some(Usage::estimated(3, 3)), "{format}");
+    }
+    let filter = StreamFilter::of_document(Format::OpenAiChat, &RequestFacts::default());
+    assert_eq!(filter.end().metered().content, Content::None);
+}
+
 /// What a client had written into it is not its usage.
 #[test]
 fn the_usage_of_an_event_too_long_is_read() {

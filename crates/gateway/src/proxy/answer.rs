@@ -1,5 +1,5 @@
 //! Answers in one piece: priced before a byte leaves, and withheld until the settlement where the
-//! route says so.
+//! route says so. One that is too long for that leaves like a stream: the work is done by then.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use farebox_billing::{Release, meter_answer};
 use farebox_store::{AnswerMark, SettleMode};
 use http::{Method, Response};
 
-use super::Asked;
 use super::charge::{is_owed, keep_private, name_receipt, say_uncharged};
 use super::hold::Held;
 use super::reply::Reply;
-use super::work::{forget_length, over};
+use super::work::{Flowing, forget_length, over};
+use super::{Asked, stream};
 use crate::app::App;
-use crate::body::{Unread, collect};
+use crate::body::{Collected, Unread, collect};
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
 use crate::upstream::{Answer, Broken};
@@ -29,9 +29,13 @@ pub(crate) async fn whole(
     reply: &mut Reply,
 ) -> Result<(), Problem> {
     let id = held.bill().id;
-    let (mut parts, body) = answer.into_parts();
-    let body = match read(app, asked, &held, body).await {
-        Ok(body) => body,
+    let (mut parts, mut rest) = answer.into_parts();
+    let body = match read(app, asked, &held, &mut rest).await {
+        Ok(Collected::Whole(body)) => body,
+        Ok(Collected::Begun(begun)) => {
+            let long = Flowing::Long(Response::from_parts(parts, rest), begun);
+            return stream::metered(app, asked, held, long, reply).await;
+        }
         Err(problem) => {
             held.release(Release::UpstreamFailed).await;
             return Err(problem);
@@ -71,8 +75,8 @@ async fn read(
     app: &App,
     asked: &Asked,
     held: &Held,
-    body: impl http_body::Body<Data = Bytes, Error = Broken> + Unpin,
-) -> Result<Bytes, Problem> {
+    body: &mut (impl http_body::Body<Data = Bytes, Error = Broken> + Unpin),
+) -> Result<Collected, Problem> {
     let max = app.limits.withheld_bytes_max;
     // Silence is already watched by the body itself; its limit here is the same.
     let patience = asked.route.config.upstream.idle_timeout;
@@ -81,10 +85,7 @@ async fn read(
         () = over(&*app.clock, held.bill().serve_by) => Err(Unread::Silent),
     };
     body.map_err(|unread| match unread {
-        Unread::TooLarge => {
-            Problem::new(Kind::UpstreamFailed, "The answer is too large to be withheld until paid.")
-        }
-        Unread::Silent | Unread::NoRoom => {
+        Unread::Silent | Unread::NoRoom | Unread::TooLarge => {
             Problem::new(Kind::UpstreamTimeout, "The upstream fell silent.")
         }
         Unread::Broken(error) => {

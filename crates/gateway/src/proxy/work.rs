@@ -26,7 +26,7 @@ use crate::upstream::{Answer, Ask, UpstreamError};
 pub(crate) enum Work {
     /// Not what was asked for: passed on without a charge.
     NotServed(Response<Body>),
-    /// Read to its end before anything leaves.
+    /// Read to its end before anything leaves, unless it is too long for that.
     Whole(Answer),
     /// Forwarded as it comes.
     Flowing(Flowing),
@@ -37,6 +37,9 @@ pub(crate) enum Work {
 pub(crate) enum Flowing {
     /// Server-sent events: through the meter of the route's format.
     Events(Answer),
+    /// An answer in one piece that is too long to be withheld, and what was read of it: through the
+    /// meter as well.
+    Long(Answer, Bytes),
     /// Anything else: nothing is read.
     Bytes(Answer),
 }
@@ -88,13 +91,18 @@ fn sort(app: &App, asked: &Asked, answer: Answer) -> Result<Work, Problem> {
     if is_event_stream(answer.headers()) {
         return Ok(Work::Flowing(Flowing::Events(answer)));
     }
-    let fits = declared_length(answer.headers())
-        .is_some_and(|length| length <= app.limits.withheld_bytes_max);
+    let length = declared_length(answer.headers());
+    let fits = length.map(|it| it <= app.limits.withheld_bytes_max);
     let is_metered = asked.route.config.price.needs_meter();
-    Ok(match asked.route.config.settle {
-        SettleMode::After => Work::Whole(answer),
-        SettleMode::Background if fits || is_metered => Work::Whole(answer),
-        SettleMode::Background | SettleMode::Before => Work::Flowing(Flowing::Bytes(answer)),
+    let is_read = match asked.route.config.settle {
+        SettleMode::After => true,
+        SettleMode::Background => fits == Some(true) || is_metered,
+        SettleMode::Before => false,
+    };
+    Ok(match (is_read, fits) {
+        (false, _) => Work::Flowing(Flowing::Bytes(answer)),
+        (true, Some(false)) => Work::Flowing(Flowing::Long(answer, Bytes::new())),
+        (true, Some(true) | None) => Work::Whole(answer),
     })
 }
 

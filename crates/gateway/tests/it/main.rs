@@ -24,6 +24,7 @@ mod faults;
 mod formats;
 mod ledger;
 mod lifecycle;
+mod long_answers;
 mod replay;
 mod review_answers;
 mod review_facilitator;

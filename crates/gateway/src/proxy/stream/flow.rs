@@ -28,6 +28,8 @@ pub(super) struct Flow {
     filter: StreamFilter,
     deadline: Deadline,
     bytes: usize,
+    /// What was read before.
+    begun: Option<Bytes>,
 }
 
 /// When the work must be over, so that there is time to settle.
@@ -79,19 +81,27 @@ impl Flow {
         flowing: Flowing,
         serve_by: Option<Timestamp>,
     ) -> (response::Parts, Self) {
-        let (format, answer) = match flowing {
-            Flowing::Events(answer) => (asked.route.config.format, answer),
-            Flowing::Bytes(answer) => (Format::Opaque, answer),
+        let config = &asked.route.config;
+        let (format, facts) = (config.format, &asked.facts);
+        let (format, filter, answer, begun) = match flowing {
+            Flowing::Events(mut answer) => {
+                if format != Format::Opaque {
+                    forget_length(answer.headers_mut());
+                }
+                (format, StreamFilter::new(format, facts), answer, None)
+            }
+            Flowing::Long(answer, begun) => {
+                (format, StreamFilter::of_document(format, facts), answer, Some(begun))
+            }
+            Flowing::Bytes(answer) => {
+                (Format::Opaque, StreamFilter::new(Format::Opaque, facts), answer, None)
+            }
         };
-        let (mut head, body) = answer.into_parts();
-        if format != Format::Opaque {
-            forget_length(&mut head.headers);
-        }
+        let (head, body) = answer.into_parts();
         let clock = Arc::clone(&app.clock);
         let sleep = Box::pin(async move { over(&*clock, serve_by).await });
         let deadline = Deadline { sleep, past: false };
-        let filter = StreamFilter::new(format, &asked.facts);
-        (head, Self { body, format, filter, deadline, bytes: 0 })
+        (head, Self { body, format, filter, deadline, bytes: 0, begun })
     }
 
     /// What comes first, from the first content on. An answer that breaks off before it, or tells of
@@ -157,6 +167,10 @@ impl Flow {
     async fn frame(&mut self) -> Result<Option<Bytes>, Interrupted> {
         if self.filter.is_done() {
             return Ok(None);
+        }
+        if let Some(begun) = self.begun.take().filter(|it| !it.is_empty()) {
+            self.bytes = self.bytes.saturating_add(begun.len());
+            return Ok(Some(begun));
         }
         let frame = tokio::select! {
             frame = self.body.frame() => frame,
