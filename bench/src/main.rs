@@ -7,6 +7,7 @@
 
 mod baseline;
 mod farebox;
+mod ledger;
 mod load;
 mod paid;
 mod scenario;
@@ -27,7 +28,7 @@ struct Arguments {
 enum Role {
     /// Runs every scenario, or the named ones.
     Run {
-        /// `unpaid`, `proxy`, `verify`, `paid`, `settle`.
+        /// `unpaid`, `proxy`, `verify`, `paid`, `settle`, `ledger`.
         scenarios: Vec<String>,
         /// Seconds of each measurement.
         #[arg(long, default_value_t = 3)]

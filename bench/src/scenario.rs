@@ -34,7 +34,7 @@ const CONNECTIONS: [usize; 3] = [1, 16, 64];
 
 /// Runs the named scenarios, or all.
 pub async fn run(plan: &Plan, names: &[String]) -> Result<()> {
-    let known = ["unpaid", "proxy", "verify", "paid", "settle"];
+    let known = ["unpaid", "proxy", "verify", "paid", "settle", "ledger"];
     for name in names {
         if !known.contains(&name.as_str()) {
             bail!("unknown scenario `{name}`; known are {}", known.join(", "));
@@ -52,6 +52,9 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<()> {
     }
     if wanted("paid") {
         crate::paid::run(plan).await?;
+    }
+    if wanted("ledger") {
+        crate::ledger::run(plan).await?;
     }
     if wanted("settle") {
         crate::settle::run(plan, &plan.settle).await?;
