@@ -38,6 +38,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of the file the writer keeps in memory; negative is SQLite's way to say kibibytes.
 const CACHE_KIBIBYTES: i64 = -65_536;
 
+/// Prepared statements that a connection keeps: more than there are. One too few, and the writer would
+/// parse each of them anew for every operation.
+const STATEMENTS: usize = 64;
+
 /// Why a ledger cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -245,6 +249,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "mmap_size", 0)?;
     // What a savepoint sets aside stays in memory, and so do the pages that requests meet again.
     connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
     // A log that had to grow for once does not stay large for ever.
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))
