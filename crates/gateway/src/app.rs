@@ -71,11 +71,14 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Checks the routes and builds the rest around them.
-    pub(crate) async fn build(
+    /// Puts the ledger in order, checks the routes and builds the rest around them.
+    pub(crate) async fn start(
         config: GatewayConfig,
         parts: Parts,
+        upstream: UpstreamClient,
     ) -> Result<Arc<Self>, StartError> {
+        let recovered = parts.ledger.recover(parts.clock.now()).await?;
+        tracing::info!(?recovered, "ledger recovered");
         let GatewayConfig { public_url, routes, limits } = config;
         let mut reserved = own_paths();
         reserved.extend(parts.mounts.iter().flat_map(|it| it.paths.iter().cloned()));
@@ -100,7 +103,7 @@ impl App {
             ledger: parts.ledger,
             facilitator: parts.facilitator,
             settler,
-            upstream: UpstreamClient::new()?,
+            upstream,
             clock: parts.clock,
             entropy: parts.entropy,
             seal_key,

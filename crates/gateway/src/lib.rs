@@ -34,5 +34,7 @@ pub use crate::facilitator_api::{
 };
 pub use crate::probe::{NoProbe, Probe, Step};
 pub use crate::routes::{RouteError, check_routes, own_paths};
+pub use crate::server::in_process::InProcess;
 pub use crate::server::{Gateway, Parts, Running, StartError};
 pub use crate::settlement::{Expected, Settled, Settler};
+pub use crate::upstream::Dial;

@@ -2,6 +2,7 @@
 
 mod connection;
 mod crowd;
+pub(crate) mod in_process;
 pub(crate) mod listening;
 mod pulse;
 mod wire;
@@ -28,6 +29,7 @@ use crate::dispatch::dispatch;
 use crate::entropy::Entropy;
 use crate::probe::Probe;
 use crate::routes::RouteError;
+use crate::upstream::UpstreamClient;
 
 /// How soon a drain looks whether the worker has started what is due; doubles while it has not.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -101,10 +103,8 @@ impl Gateway {
         config: GatewayConfig,
         parts: Parts,
     ) -> Result<Running, StartError> {
-        let recovered = parts.ledger.recover(parts.clock.now()).await?;
-        tracing::info!(?recovered, "ledger recovered");
         let address = listener.local_addr().map_err(StartError::Listen)?;
-        let app = App::build(config, parts).await?;
+        let app = App::start(config, parts, UpstreamClient::new()?).await?;
         let retire = CancellationToken::new();
         let workers = TaskTracker::new();
         workers.spawn(Arc::clone(&app.settler).run(retire.clone()));
@@ -150,6 +150,11 @@ impl Running {
 
 async fn drain(app: &App, listening: &Listening) {
     listening.ended().await;
+    drained(app).await;
+}
+
+/// Returns when every payment is finished and every settlement that is due has begun and ended.
+async fn drained(app: &App) {
     app.payments.close();
     let mut pause = DRAIN_POLL;
     loop {

@@ -176,6 +176,7 @@ impl Settler {
         while !stop.is_cancelled() {
             let rest = self.start_due_jobs().await;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
                 () = self.clock.sleep_until(rest) => {}
@@ -319,6 +320,7 @@ impl Settler {
             }
             tracing::warn!(%error, "settlement outcome not recorded yet");
             tokio::select! {
+                biased;
                 () = self.clock.sleep_until(self.clock.now().plus(pause)) => {
                     pause = pause.saturating_mul(2).min(RECORD_PAUSE_MAX);
                 }

@@ -2,9 +2,11 @@
 //!
 //! No redirects are followed, nothing is decompressed, nothing is retried after a byte was sent.
 
+mod dial;
 mod headers;
 mod idle;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,10 +16,12 @@ use http::{Method, Request, Response, Uri, Version, uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::legacy::{self as client, Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use secrecy::ExposeSecret as _;
 
+pub use self::dial::Dial;
+use self::dial::Dialler;
 pub(crate) use self::idle::{Broken, IdleTimeout};
 use crate::config::{ApiKey, Upstream};
 use crate::routes::LiveRoute;
@@ -32,8 +36,13 @@ const POOL_SIZE: usize = 256;
 
 /// Talks to upstreams.
 #[derive(Clone, Debug)]
-pub(crate) struct UpstreamClient {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+pub(crate) struct UpstreamClient(Transport);
+
+/// How it gets there.
+#[derive(Clone, Debug)]
+enum Transport {
+    Net(Client<HttpsConnector<HttpConnector>, Body>),
+    InProcess(Client<Dialler, Body>),
 }
 
 /// What is asked of an upstream; the body goes with it.
@@ -79,20 +88,23 @@ impl UpstreamClient {
             .enable_http1()
             .enable_http2()
             .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
-            .build(connector);
-        Ok(Self { client })
+        Ok(Self(Transport::Net(builder().build(connector))))
+    }
+
+    /// A client whose connections somebody else opens.
+    pub(crate) fn dialling(dial: Arc<dyn Dial>) -> Self {
+        Self(Transport::InProcess(builder().build(Dialler(dial))))
     }
 
     /// Asks and waits for the head of the answer. Its headers are cleaned for the client.
     pub(crate) async fn ask(&self, route: &LiveRoute, ask: Ask) -> Result<Answer, UpstreamError> {
         let upstream = &route.config.upstream;
         let request = route.origin.request(ask).map_err(UpstreamError::Address)?;
-        let head = tokio::time::timeout(upstream.head_timeout, self.client.request(request));
+        let response = match &self.0 {
+            Transport::Net(client) => client.request(request),
+            Transport::InProcess(client) => client.request(request),
+        };
+        let head = tokio::time::timeout(upstream.head_timeout, response);
         let response =
             head.await.map_err(|_| UpstreamError::Timeout)?.map_err(UpstreamError::Failed)?;
         let (mut parts, body) = response.into_parts();
@@ -102,6 +114,16 @@ impl UpstreamClient {
         parts.extensions.clear();
         Ok(Response::from_parts(parts, IdleTimeout::new(body, upstream.idle_timeout)))
     }
+}
+
+fn builder() -> client::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_SIZE);
+    builder
 }
 
 /// Where an upstream is and what it knows us by, worked out at the start.

@@ -80,6 +80,11 @@ impl MemoryDisk {
         disk.tables.undo_to(flushed);
     }
 
+    /// Every payment on it, in the order of admission, as the last operation has left it.
+    pub fn payments(&self) -> Vec<StoredPayment> {
+        self.lock().tables.list(None, usize::MAX)
+    }
+
     /// Audits it: one settlement for each charge, and every row equal to what the journal says when
     /// it is replayed through the life cycle.
     pub fn check(&self) -> Result<CheckReport, StoreError> {

@@ -81,6 +81,7 @@ async fn read(
     // Silence is already watched by the body itself; its limit here is the same.
     let patience = asked.route.config.upstream.idle_timeout;
     let body = tokio::select! {
+        biased;
         body = collect(body, max, patience) => body,
         () = over(&*app.clock, held.bill().serve_by) => Err(Unread::Silent),
     };

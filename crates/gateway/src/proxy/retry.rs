@@ -59,6 +59,7 @@ impl<'a> Tries<'a> {
         }
         let clock = &self.app.clock;
         tokio::select! {
+            biased;
             () = clock.sleep_until(clock.now().plus(self.pause)) => {
                 self.pause = self.pause.saturating_mul(2).min(PAUSE_MAX);
             }

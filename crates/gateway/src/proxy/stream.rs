@@ -170,8 +170,9 @@ async fn forward(
                 flow.next().await
             }
             Rest::Unneeded => tokio::select! {
-                next = flow.next() => next,
+                biased;
                 () = client.gone() => Next::Broken(Interrupted::Unwanted),
+                next = flow.next() => next,
             },
         };
     }

@@ -59,6 +59,7 @@ pub(crate) async fn ask(
     };
     app.reached(Step::Serving, bill.id);
     let answer = tokio::select! {
+        biased;
         answer = app.upstream.ask(&asked.route, ask) => answer,
         () = over(&*app.clock, bill.serve_by) => Err(UpstreamError::Timeout),
     };

@@ -173,8 +173,9 @@ impl Flow {
             return Ok(Some(begun));
         }
         let frame = tokio::select! {
-            frame = self.body.frame() => frame,
+            biased;
             () = self.deadline.wait() => return Err(Interrupted::Deadline),
+            frame = self.body.frame() => frame,
         };
         let Some(frame) = frame.transpose().map_err(Interrupted::Upstream)? else {
             return Ok(None);
