@@ -9,13 +9,16 @@
 mod audit;
 mod child;
 mod control;
+mod disk;
 mod event;
 mod fault;
 mod history;
 mod kill;
 mod load;
+mod power;
 mod random;
 mod strace;
+mod trace;
 mod worker;
 
 /// How often to do it: what the environment says, or so often.

@@ -22,6 +22,8 @@ const KILLS_VARIABLE: &str = "FAREBOX_KILLS";
 /// So often on one file; then there is a new one.
 const KILLS_PER_FILE: u64 = 12;
 const WORKERS: u64 = 8;
+/// Payments of one worker in one life, more than it can make.
+const EACH: u64 = 100_000;
 /// A child may say so much before it is killed.
 const LINES_MAX: u64 = 500;
 /// Payments that are asked for again after a crash.
@@ -60,7 +62,7 @@ pub(super) fn torment(seed: u64, kills: u64, conduct: Conduct) -> (Tally, Vec<St
         let orders = Orders {
             file: place.file(),
             life,
-            size: Size::Endless { workers: WORKERS },
+            size: Size::Load { workers: WORKERS, each: EACH },
             conduct,
             again: history.open(AGAIN),
             chain: history.on_chain(),

@@ -1,7 +1,10 @@
 //! What a child is told to do, and the doing: many workers at once, or one script.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 
@@ -31,8 +34,8 @@ pub(super) struct Orders {
 /// How much there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
-    /// So many workers at once, until they are killed.
-    Endless { workers: u64 },
+    /// So many workers at once, each with so many payments.
+    Load { workers: u64, each: u64 },
     /// So many payments, one after the other; then the ledger is closed.
     Script { payments: u64 },
 }
@@ -70,8 +73,8 @@ impl Orders {
     /// In one text, for the child's environment.
     pub(super) fn write(&self) -> String {
         let size = match self.size {
-            Size::Endless { workers } => format!("endless {workers}"),
-            Size::Script { payments } => format!("script {payments}"),
+            Size::Load { workers, each } => format!("load {workers} {each}"),
+            Size::Script { payments } => format!("script {payments} 0"),
         };
         let again: Vec<_> = self.again.iter().map(ToString::to_string).collect();
         let chain: Vec<_> = self.chain.iter().map(|(it, nonce)| format!("{it}:{nonce}")).collect();
@@ -90,14 +93,15 @@ impl Orders {
     pub(super) fn read(text: &str) -> Self {
         let lines: Vec<_> = text.split('\n').collect();
         let [file, life, size, conduct, again, chain] = lines[..] else { panic!("{text}") };
-        let (kind, count) = size.split_once(' ').unwrap();
-        let count = number(count);
+        let size: Vec<_> = size.split(' ').collect();
+        let [kind, count, each] = size[..] else { panic!("{text}") };
+        let (count, each) = (number(count), number(each));
         let pair = |it: &str| it.split_once(':').map(|(it, nonce)| (number(it), number(nonce)));
         Self {
             file: PathBuf::from(file),
             life: number(life),
             size: match kind {
-                "endless" => Size::Endless { workers: count },
+                "load" => Size::Load { workers: count, each },
                 _ => Size::Script { payments: count },
             },
             conduct: Conduct::parse(conduct),
@@ -125,7 +129,7 @@ pub(super) fn run(orders: Orders) {
             Worker::new(Arc::<SqliteLedger>::clone(&ledger), now, orders.conduct, &orders.chain);
         let worker = Arc::new(worker);
         let worked = match orders.size {
-            Size::Endless { workers } => work(worker, &orders, workers).await,
+            Size::Load { workers, each } => work(worker, &orders, (workers, each)).await,
             Size::Script { payments } => script(&worker, orders.life, payments).await,
         };
         match worked {
@@ -138,7 +142,11 @@ pub(super) fn run(orders: Orders) {
     });
 }
 
-async fn work(worker: Arc<Worker>, orders: &Orders, workers: u64) -> Result<(), GaveUp> {
+async fn work(
+    worker: Arc<Worker>,
+    orders: &Orders,
+    (workers, each): (u64, u64),
+) -> Result<(), GaveUp> {
     worker.recover().await?;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..workers {
@@ -147,23 +155,33 @@ async fn work(worker: Arc<Worker>, orders: &Orders, workers: u64) -> Result<(), 
         let mine = |it: &u64| it % workers == index;
         let again: Vec<_> = orders.again.iter().copied().filter(mine).collect();
         tasks.spawn_local(async move {
-            for number in again.into_iter().chain(first..first + WORKER_NUMBERS) {
+            for number in again.into_iter().chain(first..first + each) {
                 worker.sell(number).await?;
             }
             Ok(())
         });
     }
     let settler = Arc::clone(&worker);
-    tasks.spawn_local(async move {
+    let settling = async move {
         loop {
             settler.settle_due().await?;
             settler.captured().await;
         }
-    });
-    while let Some(ended) = tasks.join_next().await {
-        ended.unwrap()?;
-    }
-    Ok(())
+    };
+    let selling = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap()?;
+        }
+        Ok(())
+    };
+    let mut settling = pin!(settling);
+    let mut selling = pin!(selling);
+    poll_fn(|context| match selling.as_mut().poll(context) {
+        Poll::Ready(sold) => Poll::Ready(sold),
+        Poll::Pending => settling.as_mut().poll(context),
+    })
+    .await?;
+    worker.settle_due().await
 }
 
 async fn script(worker: &Worker, life: u64, payments: u64) -> Result<(), GaveUp> {
@@ -187,6 +205,6 @@ fn orders_are_understood() {
         chain: vec![(1, 1), (2, 7)],
     };
     assert_eq!(Orders::read(&orders.write()), orders);
-    let endless = Orders { size: Size::Endless { workers: 8 }, again: Vec::new(), ..orders };
-    assert_eq!(Orders::read(&endless.write()), endless);
+    let load = Orders { size: Size::Load { workers: 8, each: 3 }, again: Vec::new(), ..orders };
+    assert_eq!(Orders::read(&load.write()), load);
 }
