@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farebox_protocol::Network;
+use farebox_protocol::{Amount, Network};
 use url::Url;
 
 use crate::evm::{EvmAddress, Exact};
@@ -36,6 +36,9 @@ pub struct NetworkConfig {
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
     pub confirmations: u32,
+    /// How many blocks must hold it until it is final: until then it is watched, and a chain that takes
+    /// it back reopens the payment.
+    pub finality: Finality,
     /// How long a settlement is waited for until its outcome is called unknown; it is looked after
     /// all the same, and asking again waits again.
     pub settle_wait: Duration,
@@ -45,6 +48,52 @@ pub struct NetworkConfig {
     pub gas_price_cap_wei: u128,
     /// What a signer must have to take new payments, in wei: those under way may still need gas.
     pub signer_reserve_wei: u128,
+}
+
+/// How deep in the chain a payment must be to be final, by its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finality {
+    /// In any order; none of it: every payment is final once it is settled.
+    pub steps: Vec<FinalityStep>,
+}
+
+/// From which value on how deep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalityStep {
+    /// In millionths of a token.
+    pub above_millionths: u128,
+    /// So many blocks, the payment's own counted.
+    pub blocks: u32,
+}
+
+impl Finality {
+    /// Up to this value payments are final once they are settled, if nobody says otherwise: one dollar.
+    pub const USUAL_ABOVE_MILLIONTHS: u128 = 1_000_000;
+
+    /// That depth above a dollar.
+    pub fn usual(blocks: u32) -> Self {
+        let above_millionths = Self::USUAL_ABOVE_MILLIONTHS;
+        Self { steps: vec![FinalityStep { above_millionths, blocks }] }
+    }
+
+    /// How many blocks must hold an amount of a token with so many decimals.
+    pub fn depth(&self, amount: Amount, decimals: u8) -> u32 {
+        let applies = |it: &&FinalityStep| is_above(amount, decimals, it.above_millionths);
+        self.steps.iter().filter(applies).map(|it| it.blocks).max().unwrap_or(1)
+    }
+}
+
+/// Whether an amount is above so many millionths of its token. What is too large to compare is.
+fn is_above(amount: Amount, decimals: u8, millionths: u128) -> bool {
+    let scaled = |value: u128, digits: u8| {
+        10_u128.checked_pow(u32::from(digits)).and_then(|it| it.checked_mul(value))
+    };
+    let amount = scaled(amount.units(), 6_u8.saturating_sub(decimals));
+    match (amount, scaled(millionths, decimals.saturating_sub(6))) {
+        (Some(amount), Some(limit)) => limit < amount,
+        (None, _) => true,
+        (Some(_), None) => false,
+    }
 }
 
 /// What is done, at our cost, for payers who have not let Permit2 spend their token.
@@ -152,6 +201,8 @@ impl NetworkConfig {
     const GAS_PRICE_HEADROOM: u128 = 1_000;
     /// The block time of a network that nothing is known of.
     const BLOCK_TIME: Duration = Duration::from_secs(2);
+    /// After how many blocks such a network is taken not to change its mind.
+    const FINALITY_DEPTH: u32 = 64;
     /// The most that is paid for gas on a network that nothing is known of: 10 000 gwei.
     pub const GAS_PRICE_CAP_WEI: u128 = 10_000_000_000_000;
 
@@ -172,6 +223,7 @@ impl NetworkConfig {
             batching: Batching::default(),
             block_time: row.block_time,
             confirmations: 1,
+            finality: Finality::usual(row.finality_depth),
             settle_wait: settle_wait(row.block_time),
             tip_floor_wei: row.tip_floor_wei,
             // Test money costs nothing, and local nodes that play a test network have gas prices of
@@ -199,6 +251,7 @@ impl NetworkConfig {
             batching: Batching::default(),
             block_time: Self::BLOCK_TIME,
             confirmations: 1,
+            finality: Finality::usual(Self::FINALITY_DEPTH),
             settle_wait: settle_wait(Self::BLOCK_TIME),
             tip_floor_wei: 0,
             gas_price_cap_wei: Self::GAS_PRICE_CAP_WEI,
@@ -223,5 +276,36 @@ impl From<&TokenRow> for TokenConfig {
             name: row.name.to_owned(),
             version: row.version.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(decimals: u8, units: u128, depth: u32) {
+        let steps = [(1_000_000, 10), (100_000_000, 64)];
+        let step = |(above_millionths, blocks)| FinalityStep { above_millionths, blocks };
+        let finality = Finality { steps: steps.map(step).to_vec() };
+        assert_eq!(finality.depth(Amount::from_units(units), decimals), depth, "{units}");
+    }
+
+    #[test]
+    fn what_is_worth_more_has_to_lie_deeper() {
+        check(6, 0, 1);
+        check(6, 1_000_000, 1);
+        check(6, 1_000_001, 10);
+        check(6, 100_000_000, 10);
+        check(6, 100_000_001, 64);
+        check(18, 1_000_000_000_000_000_000, 1);
+        check(18, 1_000_000_000_000_000_001, 10);
+        check(18, u128::MAX, 64);
+        check(2, 100, 1);
+        check(2, 101, 10);
+        check(2, u128::MAX, 64);
+        // More than all its units together.
+        check(40, u128::MAX, 1);
+        assert_eq!(Finality::default().depth(Amount::from_units(u128::MAX), 6), 1);
     }
 }

@@ -27,6 +27,7 @@ mod nonces;
 mod payer;
 mod permit2;
 mod rehearsal;
+mod resume;
 mod settle;
 mod sign;
 mod signature;
@@ -44,7 +45,7 @@ mod usual_gas;
 mod verify;
 mod wallets;
 
-pub(crate) use self::chain::Chain;
+pub(crate) use self::chain::{Chain, ChainParts};
 pub(crate) use self::check::check_but_for_wallet;
 pub(crate) use self::exact::EXACT;
 pub(crate) use self::method::METHODS;

@@ -15,11 +15,13 @@ mod remote;
 mod rpc;
 mod scheme;
 mod schemes;
+mod transaction_log;
 mod v1;
 
 pub use crate::answers::{settlement_response, verify_failure_response, verify_response};
 pub use crate::config::{
-    ApprovalGrants, Batching, GasSponsoring, NetworkConfig, PermitSponsoring, TokenConfig,
+    ApprovalGrants, Batching, Finality, FinalityStep, GasSponsoring, NetworkConfig,
+    PermitSponsoring, TokenConfig,
 };
 pub use crate::evm::{
     AuthorizationWindow, BadEvmAddress, BadKey, CannotSign, EvmAddress, EvmKey, EvmPayment,
@@ -37,6 +39,9 @@ pub use crate::networks::{
 pub use crate::remote::{RemoteConfig, RemoteFacilitator};
 pub use crate::scheme::{BadPayload, Charging, Identified, Scheme, TransferMethod};
 pub use crate::schemes::{SCHEMES, find_scheme, find_scheme_on_wire, says_used, scheme_of};
+pub use crate::transaction_log::{
+    LogError, LoggedTransaction, MemoryTransactionLog, TransactionEnd, TransactionLog,
+};
 pub use crate::v1::{
     BadV1, network_from_v1, payment_from_v1, request_from_v1, requirements_from_v1,
     requirements_to_v1, settlement_from_v1, settlement_to_v1, stock_v1_name,

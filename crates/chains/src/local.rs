@@ -14,8 +14,8 @@ use url::Url;
 
 use crate::config::{NetworkConfig, PermitSponsoring};
 use crate::evm::{
-    Chain, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS, NoStanding,
-    Problem, Refusal, SignerStatus, SigningKeys,
+    Chain, ChainParts, EIP2612, ERC20_APPROVAL, EvmAddress, EvmKey, EvmPayment, EvmToken, METHODS,
+    NoStanding, Problem, Refusal, SignerStatus, SigningKeys,
 };
 use crate::facilitator::{
     Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
@@ -23,12 +23,13 @@ use crate::facilitator::{
 use crate::rpc::{RpcError, node_client};
 use crate::scheme::Scheme;
 use crate::schemes::SCHEMES;
+use crate::transaction_log::{MemoryTransactionLog, TransactionLog};
 use crate::v1::kind_in_v1;
 
 /// Verifies and settles on every configured network.
 ///
 /// One transaction is sent for each payment, however often and however concurrently it is asked
-/// for; what is on its way is remembered in memory until it is certain.
+/// for. What is signed is kept before it is sent, and gone on with after a restart.
 #[derive(Clone, Debug)]
 pub struct LocalFacilitator {
     chains: Chains,
@@ -71,21 +72,25 @@ pub enum SetupError {
 struct Chains(Arc<[Arc<Chain>]>);
 
 impl LocalFacilitator {
-    /// A facilitator for these networks, whose gas these keys pay. Its watchers run on `tasks` until
-    /// `stop` is cancelled; settlements under way end as unknown then.
+    /// A facilitator for these networks, whose gas these keys pay. What it signs is kept in `log` first, and
+    /// what is found there is gone on with. Its watchers run on `tasks` until `stop` is cancelled;
+    /// settlements under way end as unknown then.
     ///
     /// The process must have a default TLS provider installed.
     pub fn new(
         networks: Vec<NetworkConfig>,
         signers: Vec<EvmKey>,
+        log: Arc<dyn TransactionLog>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, SetupError> {
         if signers.is_empty() {
             return Err(SetupError::NoSigner);
         }
+        let http = node_client().map_err(SetupError::Http)?;
         let signers = SigningKeys::new(signers);
-        let chains = Chains::new(networks, &signers, tasks, stop)?;
+        let keys = signers.clone();
+        let chains = Chains::new(networks, &ChainParts { http, keys, log, tasks, stop })?;
         Ok(Self { chains, signers })
     }
 
@@ -113,7 +118,11 @@ impl ChainReader {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, SetupError> {
-        Chains::new(networks, &SigningKeys::new(Vec::new()), tasks, stop).map(Self)
+        let http = node_client().map_err(SetupError::Http)?;
+        let keys = SigningKeys::new(Vec::new());
+        // It signs nothing, so there is nothing to keep.
+        let log = Arc::new(MemoryTransactionLog::default());
+        Chains::new(networks, &ChainParts { http, keys, log, tasks, stop }).map(Self)
     }
 
     /// As [`LocalFacilitator::check`].
@@ -168,13 +177,7 @@ impl ChainReader {
 }
 
 impl Chains {
-    fn new(
-        networks: Vec<NetworkConfig>,
-        signers: &SigningKeys,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Result<Self, SetupError> {
-        let http = node_client().map_err(SetupError::Http)?;
+    fn new(networks: Vec<NetworkConfig>, parts: &ChainParts) -> Result<Self, SetupError> {
         let mut chains: Vec<Arc<Chain>> = Vec::with_capacity(networks.len());
         for config in networks {
             let network = config.network.clone();
@@ -182,7 +185,7 @@ impl Chains {
             if chains.iter().any(|it| *it.network() == network) {
                 return Err(SetupError::Twice(network));
             }
-            let chain = Chain::new(config, http.clone(), signers, tasks.clone(), stop.clone());
+            let chain = Chain::new(config, parts.clone());
             chains.push(chain.ok_or(SetupError::NotEvm(network))?);
         }
         Ok(Self(chains.into()))

@@ -88,7 +88,7 @@ pub(crate) async fn facilitator(
     let Background { tasks, stop } = background.clone();
     match plan {
         FacilitatorPlan::InProcess { keys, .. } => {
-            let local = LocalFacilitator::new(chains, keys, tasks, stop).map_err(set_up)?;
+            let local = LocalFacilitator::new(chains, keys, memory(), tasks, stop).map_err(set_up)?;
             refuse_if_any(&local.check().await)?;
             refuse_if_any(&without_gas(networks, &local.signers()).await?)?;
             Ok(Arc::new(local))

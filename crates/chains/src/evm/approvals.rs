@@ -21,7 +21,7 @@ use super::method::ContractCall;
 use super::signers::Signer;
 use super::sponsoring::{SignedApproval, Sponsoring};
 use super::tracker::{Fate, receipt_call};
-use super::transaction::Draft;
+use super::transaction::{Cargo, Draft};
 use super::turns::Turns;
 use super::verify::{NoStanding, Trial, TrialKind, attempt, read_trial};
 use crate::config::{ApprovalGrants, PermitSponsoring};
@@ -180,6 +180,7 @@ impl Chain {
             input: Bytes::new(),
             gas: FUNDING_GAS,
             value: wei,
+            cargo: Cargo::default(),
         };
         // Counted before it leaves: what may have been given was.
         let given = self.approvals.grants.give(payer, wei, self.grant_caps());

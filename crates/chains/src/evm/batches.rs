@@ -22,7 +22,7 @@ use super::method::ContractCall;
 use super::multicall::{aggregate, read_results};
 use super::signers::Signer;
 use super::tracker::Fate;
-use super::transaction::{Draft, PLAIN_TRANSFER_GAS};
+use super::transaction::{Cargo, Draft, PLAIN_TRANSFER_GAS};
 use crate::rpc::{Answer, Call, Receipt, RpcError};
 
 /// What a member takes besides its own call: the words around it, and Multicall3's work.
@@ -56,6 +56,7 @@ pub(crate) struct Member {
     pub(crate) call: ContractCall,
     /// What it takes alone.
     pub(crate) gas: u64,
+    pub(crate) cargo: Cargo,
     pub(crate) pilot: Pilot,
     pub(crate) verdict: oneshot::Sender<Verdict>,
 }
@@ -268,7 +269,8 @@ impl Chain {
             }
         };
         let call = together(&members);
-        let draft = Draft::of_call(self.chain_id(), &call, gas_of(&members));
+        let draft =
+            Draft::of_call(self.chain_id(), &call, gas_of(&members)).with(cargo_of(&members));
         let announce = |transaction| members.iter().for_each(|it| it.pilot.sent(transaction));
         match self.depart(signer, draft, fees, &announce).await {
             Ok(departed) => {
@@ -301,6 +303,14 @@ async fn carry(departed: Departed, call: ContractCall, members: Vec<Member>, slo
 fn together(members: &[Member]) -> ContractCall {
     let calls: Vec<ContractCall> = members.iter().map(|it| it.call.clone()).collect();
     aggregate(&calls)
+}
+
+/// All that the members are.
+fn cargo_of(members: &[Member]) -> Cargo {
+    Cargo {
+        payments: members.iter().flat_map(|it| it.cargo.payments.iter().copied()).collect(),
+        depth: members.iter().map(|it| it.cargo.depth).max().unwrap_or_default(),
+    }
 }
 
 /// What is paid for at most: what each takes alone, but for what is paid once a transaction.

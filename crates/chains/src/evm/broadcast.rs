@@ -11,6 +11,7 @@ use super::signers::Signer;
 use super::tracker::Fate;
 use super::transaction::Draft;
 use crate::rpc::{RpcError, Sent};
+use crate::transaction_log::LogError;
 
 /// How often another number is tried where somebody else uses the same account.
 const NONCE_TRIES: usize = 5;
@@ -50,6 +51,10 @@ pub(crate) enum NotSent {
     GivenUp,
     #[error(transparent)]
     Fees(#[from] NoFees),
+    #[error("what was sent earlier is not known: {0}")]
+    Resume(String),
+    #[error("it could not be kept before it was to be sent: {0}")]
+    Log(Arc<LogError>),
     #[error("the transaction of signer {signer} was not taken: {error}")]
     Refused { signer: super::address::EvmAddress, error: RpcError },
     #[error(
@@ -59,8 +64,8 @@ pub(crate) enum NotSent {
 }
 
 impl Chain {
-    /// Signs a draft with the signer's next number and hands it to the nodes. `announce` learns the
-    /// hash before the bytes leave, and `None` if they certainly did not.
+    /// Signs a draft with the signer's next number, keeps it, and hands it to the nodes. `announce`
+    /// learns the hash before the bytes leave, and `None` if they certainly did not.
     pub(crate) async fn depart(
         &self,
         signer: &Arc<Signer>,
@@ -72,6 +77,10 @@ impl Chain {
             let nonce = signer.nonces.take(self.rpc()).await.map_err(NotSent::Nonce)?;
             let signed = draft.clone().sign(signer, nonce, fees);
             let (transaction, raw) = (signed.hash, signed.raw.clone());
+            if let Err(error) = self.tracker.keep(&signed).await {
+                signer.nonces.give_back(nonce);
+                return Err(NotSent::Log(Arc::new(error)));
+            }
             announce(Some(transaction));
             let fate = self.tracker.watch(signed);
             let sent = self.rpc().send_raw(&raw).await;
@@ -82,7 +91,7 @@ impl Chain {
                 self.tracker.launched(&transaction);
                 return Ok(Departed { transaction, fate });
             }
-            self.tracker.forget(&transaction);
+            self.tracker.forget(&transaction).await;
             announce(None);
             match sent {
                 Sent::NonceTaken(error) => {

@@ -134,6 +134,17 @@ impl Flights {
     }
 }
 
+impl Flights {
+    /// What was settled by this transaction is so no longer.
+    pub(crate) fn undo(&self, transaction: &B256) {
+        let name = transaction.to_string();
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.settled.retain(|_, (_, it)| it.transaction != name);
+        let Book { settled, order, .. } = &mut *book;
+        order.retain(|it| settled.contains_key(it));
+    }
+}
+
 /// What becomes of a settlement of nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nothing {

@@ -69,6 +69,17 @@ impl Nonces {
         self.with(|book| book.landed(nonce));
     }
 
+    /// The transaction with this number was mined, in a block that may still be taken back: the number is
+    /// its own until [`Self::landed`].
+    pub(crate) fn in_block(&self, nonce: u64) {
+        self.with(|book| book.in_block(nonce));
+    }
+
+    /// The transaction with this number is on its way: again, or from before this process began.
+    pub(crate) fn on_its_way(&self, nonce: u64) {
+        self.with(|book| book.on_its_way(nonce));
+    }
+
     /// How many transactions are on their way.
     pub(crate) fn in_flight(&self) -> usize {
         self.with(|book| book.in_flight.len())
@@ -98,6 +109,8 @@ struct Book {
     freed: BTreeSet<u64>,
     /// Numbers with a transaction that may be mined.
     in_flight: BTreeSet<u64>,
+    /// Numbers with a transaction in a block that may still be taken back.
+    in_block: BTreeSet<u64>,
     /// Numbers below this belong to others.
     floor: u64,
 }
@@ -142,17 +155,37 @@ impl Book {
 
     fn landed(&mut self, nonce: u64) {
         self.in_flight.remove(&nonce);
+        self.in_block.remove(&nonce);
+    }
+
+    fn in_block(&mut self, nonce: u64) {
+        self.in_flight.remove(&nonce);
+        self.in_block.insert(nonce);
+    }
+
+    fn on_its_way(&mut self, nonce: u64) {
+        self.in_block.remove(&nonce);
+        self.freed.remove(&nonce);
+        self.in_flight.insert(nonce);
+        if self.next.is_some_and(|next| next <= nonce) {
+            self.doubt();
+        }
+    }
+
+    fn is_ours(&self, nonce: u64) -> bool {
+        self.in_flight.contains(&nonce) || self.in_block.contains(&nonce)
     }
 
     /// Takes in the chain's count of mined and waiting transactions. It may lag behind what we
     /// sent, so numbers on their way stay taken; what lies between is free.
     fn learn(&mut self, count: u64) {
         let start = count.max(self.floor);
-        let behind = self.in_flight.last().map_or(0, |it| it.saturating_add(1));
+        let last = self.in_flight.last().max(self.in_block.last());
+        let behind = last.map_or(0, |it| it.saturating_add(1));
         let next = start.max(behind);
         // A node that said nonsense once must not make the range long.
         let start = start.max(next.saturating_sub(GAPS_MAX));
-        self.freed = (start..next).filter(|it| !self.in_flight.contains(it)).collect();
+        self.freed = (start..next).filter(|it| !self.is_ours(*it)).collect();
         self.next = Some(next);
     }
 
@@ -222,6 +255,33 @@ mod tests {
         book.doubt();
         book.learn(0);
         assert_eq!([book.take(), book.take()], [Some(1), Some(4)]);
+    }
+
+    #[test]
+    fn a_number_whose_block_is_taken_back_stays_with_its_transaction() {
+        let mut book = book(5);
+        assert_eq!([book.take(), book.take()], [Some(5), Some(6)]);
+        book.in_block(5);
+        book.in_block(6);
+        book.doubt();
+        // The chain has forgotten both.
+        book.learn(5);
+        book.on_its_way(5);
+        assert_eq!((book.take(), book.take_gap()), (Some(7), None));
+        book.landed(6);
+        book.landed(5);
+        assert_eq!(book.take(), Some(8));
+    }
+
+    #[test]
+    fn what_an_earlier_process_sent_keeps_its_numbers() {
+        let mut book = Book::default();
+        book.on_its_way(6);
+        book.on_its_way(7);
+        book.learn(5);
+        assert_eq!([book.take(), book.take()], [Some(5), Some(8)]);
+        book.on_its_way(12);
+        assert_eq!(book.take(), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::method::{ContractCall, Proof, Seen};
 use super::signers::Signer;
 use super::sponsoring::Sponsoring;
 use super::tracker::Fate;
-use super::transaction::Draft;
+use super::transaction::{Cargo, Draft};
 use super::usage::{Usage, ask_at};
 use super::verify::{Fault, Manner, NoStanding, Ready, Trial, TrialKind, judge, unspent};
 use super::wallets::{NoDeployment, WALLET_GAS_MAX, Wallet};
@@ -144,6 +144,14 @@ impl Chain {
 
     /// Sends the payment whatever the clock here says: only the chain's own time ends it.
     async fn carry_out(self: &Arc<Self>, payment: &EvmPayment, pilot: &Pilot) -> Outcome {
+        if let Err(error) = self.resumed().await {
+            return Outcome::not_sent(error);
+        }
+        if let Some(under_way) = self.tracker.follow(payment.id)
+            && let Some(outcome) = self.follow(payment, pilot, under_way).await
+        {
+            return outcome;
+        }
         if let Err(refusal) = self.check_settler(payment) {
             return self.not_served_now(payment, refusal).await;
         }
@@ -175,7 +183,7 @@ impl Chain {
             Ok(fees) => fees,
             Err(error) => return Outcome::not_sent(error),
         };
-        let draft = Draft::of_call(self.chain_id(), &call, gas);
+        let draft = Draft::of_call(self.chain_id(), &call, gas).with(self.cargo_of(payment));
         let announce = |transaction| pilot.sent(transaction);
         match self.depart(signer, draft, fees, &announce).await {
             Ok(departed) => {
@@ -372,9 +380,19 @@ impl Chain {
         call: &ContractCall,
         departed: Departed,
     ) -> Outcome {
-        let transaction = departed.transaction;
-        match departed.fate.await {
-            Ok(Fate::Mined(receipt)) => {
+        let Departed { transaction, fate } = departed;
+        self.learn_fate(payment, call, (transaction, fate.await.ok())).await
+    }
+
+    /// What the fate of its own transaction means for a payment.
+    pub(super) async fn learn_fate(
+        &self,
+        payment: &EvmPayment,
+        call: &ContractCall,
+        (transaction, fate): (B256, Option<Fate>),
+    ) -> Outcome {
+        match fate {
+            Some(Fate::Mined(receipt)) => {
                 let hash = receipt.transaction_hash;
                 match proof_of(&receipt, call, payment) {
                     Proof::Paid => Outcome::Settled(settlement_of(payment, &receipt)),
@@ -386,9 +404,21 @@ impl Chain {
                     }
                 }
             }
-            Ok(Fate::Superseded) => self.reconcile(payment, transaction, None).await,
-            Err(_) => Outcome::Unknown { transaction: Some(transaction) },
+            Some(Fate::Superseded) => self.reconcile(payment, transaction, None).await,
+            None => Outcome::Unknown { transaction: Some(transaction) },
         }
+    }
+
+    /// What a transaction that settles this payment carries.
+    pub(super) fn cargo_of(&self, payment: &EvmPayment) -> Cargo {
+        Cargo { payments: vec![payment.id], depth: self.depth_of(payment) }
+    }
+
+    /// How many blocks must hold this payment until it is final.
+    pub(super) fn depth_of(&self, payment: &EvmPayment) -> u32 {
+        let config = self.config();
+        let decimals = payment.token.config().decimals;
+        config.finality.depth(payment.amount, decimals).max(config.confirmations)
     }
 
     /// What became of a payment that our own transaction did not make: mined with this receipt, or

@@ -5,22 +5,29 @@
 //! ones and goes on while it finds them mined: with many on their way that is a receipt or two for each,
 //! not one for each of them at every look.
 
+mod items;
+mod landed;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{B256, U256};
+use farebox_protocol::{Network, PaymentId};
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::items::{Item, Items};
 use super::fees::FeeOracle;
+use super::flights::Flights;
+use super::method::ContractCall;
 use super::signers::Signers;
 use super::transaction::SignedTransaction;
 use crate::rpc::{Call, Receipt, RpcClient, RpcError, quantity};
+use crate::transaction_log::{LogError, TransactionEnd, TransactionLog};
 
 /// How often receipts are looked for: ten times a block, within these bounds.
 const POLL_MIN: Duration = Duration::from_millis(5);
@@ -30,7 +37,7 @@ const LINE: usize = 2;
 const LINE_GROWTH: usize = 4;
 
 /// What became of a transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Fate {
     /// It is in a block, as deep as configured.
     Mined(Receipt),
@@ -38,16 +45,20 @@ pub(crate) enum Fate {
     Superseded,
 }
 
+/// A transaction on its way that settles some payment.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    /// The one that was sent last.
+    pub(crate) transaction: B256,
+    pub(crate) call: ContractCall,
+    pub(crate) fate: oneshot::Receiver<Fate>,
+}
+
 /// Transactions on their way, and whoever waits for them.
 #[derive(Debug)]
 pub(crate) struct Tracker {
-    rpc: RpcClient,
-    fees: Arc<FeeOracle>,
-    signers: Arc<Signers>,
-    chain_id: u64,
-    block_time: Duration,
-    confirmations: u32,
-    items: Mutex<HashMap<B256, Item>>,
+    parts: TrackerParts,
+    items: Mutex<Items>,
     heads: Mutex<Heads>,
     wake: Notify,
 }
@@ -60,56 +71,26 @@ struct Heads {
     upkept: U256,
 }
 
-#[derive(Debug)]
-struct Item {
-    /// The transaction and its dearer replacements, all with one nonce.
-    versions: Vec<SignedTransaction>,
-    waiter: Option<oneshot::Sender<Fate>>,
-    /// Whether its first sending is over; before, nobody else may send it.
-    launched: bool,
-    /// That one of the versions which does nothing but use up the nonce.
-    filler: Option<B256>,
-    /// Whether it was in a block when last looked for, not deep enough yet to be certain.
-    mined: bool,
-    /// Rounds of upkeep that it has seen.
-    rounds: u32,
-    /// Rounds since which blocks were made without it.
-    passed_over: u32,
-    /// Rounds in a row in which the nodes would not have it.
-    refused: u32,
-    /// Rounds in a row in which its nonce belonged to another transaction.
-    superseded: u32,
-}
-
 /// What a tracker is made of.
+#[derive(Debug)]
 pub(crate) struct TrackerParts {
     pub(crate) rpc: RpcClient,
     pub(crate) fees: Arc<FeeOracle>,
     pub(crate) signers: Arc<Signers>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) log: Arc<dyn TransactionLog>,
+    pub(crate) network: Network,
     pub(crate) chain_id: u64,
     pub(crate) block_time: Duration,
+    /// How many blocks must hold a transaction until those who wait are told.
     pub(crate) confirmations: u32,
-}
-
-impl Item {
-    /// In a block or not; a chain that changes its mind takes it out again.
-    fn see(&mut self, mined: bool) {
-        self.mined = mined;
-        if mined {
-            (self.refused, self.superseded) = (0, 0);
-        }
-    }
 }
 
 impl Tracker {
     pub(crate) fn new(parts: TrackerParts) -> Self {
+        let confirmations = parts.confirmations.max(1);
         Self {
-            rpc: parts.rpc,
-            fees: parts.fees,
-            signers: parts.signers,
-            chain_id: parts.chain_id,
-            block_time: parts.block_time,
-            confirmations: parts.confirmations.max(1),
+            parts: TrackerParts { confirmations, ..parts },
             items: Mutex::default(),
             heads: Mutex::default(),
             wake: Notify::new(),
@@ -118,50 +99,87 @@ impl Tracker {
 
     /// How long between two looks.
     pub(crate) fn poll_interval(&self) -> Duration {
-        let tenth = self.block_time.checked_div(10).unwrap_or_default();
+        let tenth = self.parts.block_time.checked_div(10).unwrap_or_default();
         tenth.clamp(POLL_MIN, POLL_MAX)
+    }
+
+    /// Keeps a transaction that is about to be sent.
+    pub(crate) async fn keep(&self, transaction: &SignedTransaction) -> Result<(), LogError> {
+        self.parts.log.record(&transaction.logged(&self.parts.network)).await
     }
 
     /// Watches a transaction from before it is sent. The fate comes when it is certain.
     pub(crate) fn watch(&self, transaction: SignedTransaction) -> oneshot::Receiver<Fate> {
         let (waiter, fate) = oneshot::channel();
-        self.insert(transaction, Some(waiter));
+        self.insert(Item::new(transaction, Some(waiter)));
         fate
     }
 
     /// The transaction was sent, or may have been; from now on it is looked after.
     pub(crate) fn launched(&self, transaction: &B256) {
-        self.with_item(transaction, |item| item.launched = true);
+        self.with(|items| items.change(transaction, |it| it.launched = true));
     }
 
     /// The transaction certainly was not sent.
-    pub(crate) fn forget(&self, transaction: &B256) {
+    pub(crate) async fn forget(&self, transaction: &B256) {
         self.with(|items| items.remove(transaction));
+        self.end(&[(transaction.0, TransactionEnd::NotSent)]).await;
     }
 
-    fn insert(&self, transaction: SignedTransaction, waiter: Option<oneshot::Sender<Fate>>) {
-        let hash = transaction.hash;
-        let item = Item {
-            versions: vec![transaction],
-            waiter,
-            launched: false,
-            filler: None,
-            mined: false,
-            rounds: 0,
-            passed_over: 0,
-            refused: 0,
-            superseded: 0,
-        };
-        self.with(|items| items.insert(hash, item));
+    /// What is on its way for a payment.
+    pub(crate) fn follow(&self, payment: PaymentId) -> Option<UnderWay> {
+        self.with(|items| {
+            let item = items.carrying(payment)?;
+            let (waiter, fate) = oneshot::channel();
+            let under_way = UnderWay { transaction: item.newest()?.hash, call: item.call()?, fate };
+            match &item.landed {
+                None => item.waiters.push(waiter),
+                // It was told before, and may be asked for again.
+                Some(landed) if landed.receipt.succeeded() => {
+                    waiter.send(item.fate_of(&landed.receipt)).ok()?;
+                }
+                // It moved nothing.
+                Some(_) => return None,
+            }
+            Some(under_way)
+        })
+    }
+
+    /// Goes on with what an earlier process sent, or was about to: the versions of one transaction, in the
+    /// order in which they were signed. It returns the one to send again, for it may never have been.
+    pub(crate) fn adopt(&self, versions: Vec<SignedTransaction>) -> Option<SignedTransaction> {
+        let newest = versions.last().cloned()?;
+        newest.signer.nonces.on_its_way(newest.nonce());
+        self.insert(Item::adopted(versions));
+        Some(newest)
+    }
+
+    /// Sends again what was adopted, one after the other. What the nodes answer is no news: they may know
+    /// it, or have it in a block. The next look tells.
+    pub(crate) async fn send_adopted(self: Arc<Self>, transactions: Vec<SignedTransaction>) {
+        for it in transactions {
+            let sent = self.parts.rpc.send_raw(&it.raw).await;
+            tracing::info!(transaction = %it.hash, nonce = it.nonce(), ?sent, "sent again");
+        }
+    }
+
+    async fn end(&self, ended: &[([u8; 32], TransactionEnd)]) {
+        if ended.is_empty() {
+            return;
+        }
+        if let Err(error) = self.parts.log.end(&self.parts.network, ended).await {
+            // Found to have ended once more after the next start.
+            tracing::warn!(%error, "that transactions have ended was not kept");
+        }
+    }
+
+    fn insert(&self, item: Item) {
+        self.with(|items| items.insert(item));
         self.wake.notify_one();
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<B256, Item>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Items) -> T) -> T {
         act(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn with_item<T>(&self, key: &B256, act: impl FnOnce(&mut Item) -> T) -> Option<T> {
-        self.with(|items| items.get_mut(key).map(act))
     }
 
     /// Runs until told to stop. Sleeps while nothing is on its way.
@@ -197,7 +215,7 @@ impl Tracker {
         let mut asked = HashSet::new();
         let mut most = LINE;
         loop {
-            let line = self.with(|items| line_up(items, &asked, most));
+            let line = self.with(|items| items.line_up(&asked, most));
             if line.is_empty() {
                 return Ok(());
             }
@@ -210,7 +228,7 @@ impl Tracker {
     async fn look_at(&self, hashes: &[(B256, B256)]) -> Result<(), RpcError> {
         let mut calls = vec![Call::new("eth_blockNumber", json!([]))];
         calls.extend(hashes.iter().map(|(_, hash)| receipt_call(hash)));
-        let mut answers = self.rpc.batch(&calls).await?.into_iter();
+        let mut answers = self.parts.rpc.batch(&calls).await?.into_iter();
         let head = match answers.next() {
             Some(Ok(value)) => quantity::<U256>(&value)?,
             Some(Err(error)) => return Err(RpcError::Node { method: "eth_blockNumber", error }),
@@ -218,11 +236,12 @@ impl Tracker {
         };
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).latest = head;
         let mut mined: HashMap<B256, bool> = HashMap::new();
+        let mut ended = Vec::new();
         for ((key, _), answer) in hashes.iter().zip(answers) {
             let Ok(value) = answer else { continue };
             match Receipt::read(value) {
-                Ok(Some(receipt)) if is_deep(&receipt, head, self.confirmations) => {
-                    self.resolve(key, Fate::Mined(receipt));
+                Ok(Some(receipt)) if is_deep(&receipt, head, self.parts.confirmations) => {
+                    ended.extend(self.landed(key, receipt, head));
                 }
                 // One version's receipt tells of all: they share a nonce.
                 Ok(receipt) => *mined.entry(*key).or_default() |= receipt.is_some(),
@@ -231,55 +250,35 @@ impl Tracker {
         }
         self.with(|items| {
             for (key, mined) in mined {
-                items.entry(key).and_modify(|item| item.see(mined));
+                items.change(&key, |item| item.see(mined));
             }
         });
+        self.end(&ended).await;
         Ok(())
     }
 
-    fn resolve(&self, key: &B256, fate: Fate) {
-        let Some(item) = self.with(|items| items.remove(key)) else { return };
-        let Some(version) = item.versions.first() else { return };
-        let (nonces, nonce) = (&version.signer.nonces, version.nonce());
-        let fate = match fate {
-            Fate::Mined(receipt) => {
-                nonces.landed(nonce);
-                let is_filler = item.filler == Some(receipt.transaction_hash);
-                if is_filler { Fate::Superseded } else { Fate::Mined(receipt) }
+    /// Tells those who wait; what has ended by that.
+    fn landed(&self, key: &B256, receipt: Receipt, head: U256) -> Vec<([u8; 32], TransactionEnd)> {
+        self.with(|items| {
+            let Some(item) = items.get_mut(key) else { return Vec::new() };
+            item.tell(&item.fate_of(&receipt));
+            if is_deep(&receipt, head, item.depth()) {
+                return items.remove(key).map(|it| it.mined_as(&receipt)).unwrap_or_default();
             }
-            Fate::Superseded => {
-                nonces.taken(nonce);
-                Fate::Superseded
-            }
-        };
-        if let Some(Err(fate)) = item.waiter.map(|it| it.send(fate)) {
-            tracing::debug!(?fate, "nobody waits for this transaction any more");
-        }
+            item.wait_for_depth(receipt);
+            Vec::new()
+        })
     }
-}
 
-/// Whose receipts are asked for next, with the hashes of all their versions, after those `asked` for: of
-/// each account what lies in a block already, and at most so many others, from the lowest number on and up
-/// to the first that was found not to be mined.
-fn line_up(items: &HashMap<B256, Item>, asked: &HashSet<B256>, most: usize) -> Vec<(B256, B256)> {
-    let mut accounts: HashMap<Address, Vec<(u64, &B256, &Item)>> = HashMap::new();
-    for (key, item) in items {
-        if let Some(it) = item.versions.first() {
-            accounts.entry(it.signer.address()).or_default().push((it.nonce(), key, item));
+    /// Another transaction has the number.
+    async fn superseded(&self, key: &B256) {
+        let Some(mut item) = self.with(|items| items.remove(key)) else { return };
+        if let Some(version) = item.newest() {
+            version.signer.nonces.taken(version.nonce());
         }
+        item.tell(&Fate::Superseded);
+        self.end(&item.all_ended(TransactionEnd::Superseded)).await;
     }
-    let mut line = Vec::new();
-    for mut transactions in accounts.into_values() {
-        transactions.sort_unstable_by_key(|(nonce, ..)| *nonce);
-        let (mined, waiting): (Vec<_>, Vec<_>) =
-            transactions.into_iter().partition(|(_, _, item)| item.mined);
-        let mined = mined.into_iter().filter(|(_, key, _)| !asked.contains(*key));
-        let waiting = waiting.into_iter().take_while(|(_, key, _)| !asked.contains(*key));
-        for (_, key, item) in mined.chain(waiting.take(most)) {
-            line.extend(item.versions.iter().map(|it| (*key, it.hash)));
-        }
-    }
-    line
 }
 
 /// Whether a transaction has as many blocks on it as configured, its own counted.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::{SignableTransaction, TxEip1559};
+use alloy_consensus::{SignableTransaction, Signed, TxEip1559};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use farebox_protocol::{Network, PaymentId};
 
 use super::fees::Fees;
 use super::method::ContractCall;
 use super::signers::Signer;
+use crate::transaction_log::LoggedTransaction;
 
 /// What gas a transfer without data costs.
 pub(crate) const PLAIN_TRANSFER_GAS: u64 = 21_000;
@@ -19,6 +21,23 @@ pub(crate) struct SignedTransaction {
     pub(crate) raw: Bytes,
     pub(crate) signer: Arc<Signer>,
     pub(crate) body: TxEip1559,
+    pub(crate) cargo: Cargo,
+}
+
+/// What depends on a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cargo {
+    /// The payments that it settles.
+    pub(crate) payments: Vec<PaymentId>,
+    /// How many blocks must hold it, its own counted, until it need not be sent again.
+    pub(crate) depth: u32,
+}
+
+/// What was kept of a transaction is not one that this signer signed.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction {} of the log is damaged", B256::from(*hash))]
+pub(crate) struct Damaged {
+    hash: [u8; 32],
 }
 
 /// A call of a contract, a transfer of ether, or nothing at all.
@@ -30,18 +49,26 @@ pub(crate) struct Draft {
     pub(crate) gas: u64,
     /// In wei.
     pub(crate) value: U256,
+    pub(crate) cargo: Cargo,
 }
 
 impl Draft {
     /// A call without ether.
     pub(crate) fn of_call(chain_id: u64, call: &ContractCall, gas: u64) -> Self {
-        Self { chain_id, to: call.to, input: call.input.clone(), gas, value: U256::ZERO }
+        let (to, input) = (call.to, call.input.clone());
+        Self { chain_id, to, input, gas, value: U256::ZERO, cargo: Cargo::default() }
     }
 
     /// A transfer of nothing to oneself: it only uses up a nonce.
     pub(crate) fn filler(chain_id: u64, account: Address) -> Self {
         let (input, gas) = (Bytes::new(), PLAIN_TRANSFER_GAS);
-        Self { chain_id, to: account, input, gas, value: U256::ZERO }
+        let (value, cargo) = (U256::ZERO, Cargo::default());
+        Self { chain_id, to: account, input, gas, value, cargo }
+    }
+
+    /// The same, and what depends on it.
+    pub(crate) fn with(self, cargo: Cargo) -> Self {
+        Self { cargo, ..self }
     }
 
     pub(crate) fn sign(self, signer: &Arc<Signer>, nonce: u64, fees: Fees) -> SignedTransaction {
@@ -56,7 +83,7 @@ impl Draft {
             access_list: alloy_eips::eip2930::AccessList::default(),
             input: self.input,
         };
-        sign(signer, body)
+        sign(signer, body, self.cargo)
     }
 }
 
@@ -79,6 +106,7 @@ impl SignedTransaction {
             input: self.body.input.clone(),
             gas: self.body.gas_limit,
             value: self.body.value,
+            cargo: self.cargo.clone(),
         };
         self.replaced_by(same, fees)
     }
@@ -96,12 +124,62 @@ impl SignedTransaction {
     }
 }
 
-fn sign(signer: &Arc<Signer>, body: TxEip1559) -> SignedTransaction {
+impl SignedTransaction {
+    /// As it is kept.
+    pub(crate) fn logged(&self, network: &Network) -> LoggedTransaction {
+        LoggedTransaction {
+            network: network.clone(),
+            sender: self.signer.key.address(),
+            nonce: self.nonce(),
+            hash: self.hash.0,
+            raw: self.raw.to_vec(),
+            payments: self.cargo.payments.clone(),
+            depth: self.cargo.depth,
+        }
+    }
+
+    /// From what was kept of it; all that is needed to send it again or at a higher price is in its bytes.
+    pub(crate) fn restore(
+        logged: &LoggedTransaction,
+        signer: &Arc<Signer>,
+        chain_id: u64,
+    ) -> Result<Self, Damaged> {
+        let mut rest = logged.raw.as_slice();
+        let signed = Signed::<TxEip1559>::eip2718_decode(&mut rest).ok();
+        let is_as_kept = |it: &Signed<TxEip1559>| {
+            let body = it.tx();
+            it.hash().0 == logged.hash && body.nonce == logged.nonce && body.chain_id == chain_id
+        };
+        let signed = signed.filter(is_as_kept).ok_or(Damaged { hash: logged.hash })?;
+        Ok(Self {
+            hash: *signed.hash(),
+            raw: logged.raw.clone().into(),
+            signer: Arc::clone(signer),
+            body: signed.tx().clone(),
+            cargo: Cargo { payments: logged.payments.clone(), depth: logged.depth },
+        })
+    }
+
+    /// Whether it does nothing but use up its number.
+    pub(crate) fn is_filler(&self) -> bool {
+        let to_itself = self.body.to == TxKind::Call(self.signer.address());
+        to_itself && self.body.input.is_empty() && self.body.value.is_zero()
+    }
+
+    /// What it calls.
+    pub(crate) fn call(&self) -> ContractCall {
+        let to = self.body.to.to().copied().unwrap_or_default();
+        ContractCall { to, input: self.body.input.clone() }
+    }
+}
+
+fn sign(signer: &Arc<Signer>, body: TxEip1559, cargo: Cargo) -> SignedTransaction {
     let signature = signer.key.sign_transaction(body.signature_hash());
     let signed = body.clone().into_signed(signature);
     let mut raw = Vec::new();
     signed.eip2718_encode(&mut raw);
-    SignedTransaction { hash: *signed.hash(), raw: raw.into(), signer: Arc::clone(signer), body }
+    let (hash, signer) = (*signed.hash(), Arc::clone(signer));
+    SignedTransaction { hash, raw: raw.into(), signer, body, cargo }
 }
 
 #[cfg(test)]
@@ -143,6 +221,24 @@ mod tests {
         check((889, 0), (100, 0), None);
         check((800, 900), (100, 0), None);
         check((u128::MAX, 0), (100, 0), None);
+    }
+
+    #[test]
+    fn what_is_kept_of_one_is_enough_to_go_on() {
+        let cargo = Cargo { payments: vec![PaymentId::from_bytes([5; 32])], depth: 7 };
+        let old = sent(800, 80);
+        let network = Network::eip155(84_532);
+        let old = SignedTransaction { cargo, ..old };
+        let logged = old.logged(&network);
+        let new = SignedTransaction::restore(&logged, &old.signer, 84_532).unwrap();
+        assert_eq!((new.hash, &new.raw, &new.body), (old.hash, &old.raw, &old.body));
+        assert_eq!((&new.cargo, new.is_filler()), (&old.cargo, false));
+        assert!(SignedTransaction::restore(&logged, &old.signer, 1).is_err());
+        let bad = LoggedTransaction { nonce: 5, ..logged.clone() };
+        assert!(SignedTransaction::restore(&bad, &old.signer, 84_532).is_err());
+        let mut bad = logged;
+        *bad.raw.last_mut().unwrap() ^= 1;
+        assert!(SignedTransaction::restore(&bad, &old.signer, 84_532).is_err());
     }
 
     #[test]

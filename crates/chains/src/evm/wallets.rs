@@ -30,7 +30,7 @@ use super::rehearsal::{DEPLOYMENT_GAS_MAX, Rehearsed, rehearse};
 use super::signed_by::{Deployment, WalletSignature};
 use super::signers::Signer;
 use super::tracker::Fate;
-use super::transaction::Draft;
+use super::transaction::{Cargo, Draft};
 use super::turns::{Turn, Turns};
 use super::verify::{NoStanding, Trial, TrialKind, attempt, is_revert, read_trial};
 use crate::rpc::{Answer, Call, RpcError, quantity};
@@ -306,6 +306,7 @@ impl Chain {
             input: call.input,
             gas: gas.saturating_add(gas / 4).min(DEPLOYMENT_GAS_MAX),
             value: U256::ZERO,
+            cargo: Cargo::default(),
         };
         let payer = payment.authorization.payer;
         let count = self.wallets.deployments.fetch_add(1, Ordering::Relaxed).saturating_add(1);

@@ -14,6 +14,7 @@ use super::error::RpcError;
 pub(crate) struct Receipt {
     pub(crate) transaction_hash: B256,
     pub(crate) block_number: U256,
+    pub(crate) block_hash: B256,
     pub(crate) status: U256,
     pub(crate) logs: Vec<Log>,
 }

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::attacks::front_run;
 use crate::faults::{Fault, Node};
 use crate::support::{
-    PAY_TO, TOKEN, World, at_amount, demand, demand_by_permit2, facilitator, key, network_config,
-    nonce, now, pay, pay_by_permit2, payer, request, until,
+    PAY_TO, TOKEN, World, at_amount, demand, demand_by_permit2, facilitator, key, memory,
+    network_config, nonce, now, pay, pay_by_permit2, payer, request, until,
 };
 
 const MULTICALL3: &str = "0xcA11bde05977b3631167028862bE2a173976CA11";
@@ -365,7 +365,8 @@ async fn what_a_batch_became_is_found_by_who_comes_after_a_crash() {
     assert_eq!(world.balance(PAY_TO).await, 1 + 100 * u128::try_from(sent).unwrap());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let config = batching(network_config(&[world.devnet.url()]));
-    let after = LocalFacilitator::new(vec![config], vec![signer()], tasks, stop.clone()).unwrap();
+    let after =
+        LocalFacilitator::new(vec![config], vec![signer()], memory(), tasks, stop.clone()).unwrap();
     for (request, result) in requests.iter().zip(&results) {
         let Err(SettleError::Unknown { transaction: Some(transaction) }) = result else { continue };
         let Lookup::Landed(found) = after.lookup(request, now()).await.unwrap() else { panic!() };

@@ -15,7 +15,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PAY_TO, World, demand, http, key, network_config, now, pay, payer, until};
+use crate::support::{
+    PAY_TO, World, demand, http, key, memory, network_config, now, pay, payer, until,
+};
 
 /// What a node does with a transaction that is sent to it.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +152,8 @@ fn refusal(request: &Value, message: &str) -> Response {
 fn through(world: &World, urls: &[String], wait: Duration) -> LocalFacilitator {
     let config = NetworkConfig { settle_wait: wait, ..network_config(urls) };
     let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
-    LocalFacilitator::new(vec![config], keys, world.tasks.clone(), world.stop.clone()).unwrap()
+    LocalFacilitator::new(vec![config], keys, memory(), world.tasks.clone(), world.stop.clone())
+        .unwrap()
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -284,7 +287,7 @@ async fn what_is_mined_and_not_deep_yet_is_not_sent_again() {
     };
     let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
     let (tasks, stop) = (world.tasks.clone(), world.stop.clone());
-    let facilitator = LocalFacilitator::new(vec![config], keys, tasks, stop).unwrap();
+    let facilitator = LocalFacilitator::new(vec![config], keys, memory(), tasks, stop).unwrap();
     let requests: Vec<_> = (0..2).map(|number| pay(&payer(), &demand(10), number)).collect();
     let sends_of = |first: &String| {
         let sent = node.faults.sent.lock().unwrap();

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use crate::attacks::{front_run, settlement};
 use crate::support::{
-    PAY_TO, World, demand, demand_by_permit2, key, network_config, nonce, now, pay, pay_by_permit2,
-    payer, request, until,
+    PAY_TO, World, demand, demand_by_permit2, key, memory, network_config, nonce, now, pay,
+    pay_by_permit2, payer, request, until,
 };
 
 /// What a node says instead of the dev chain; `None`: what the dev chain says.
@@ -94,7 +94,7 @@ fn behind(call: &Value) -> Option<Value> {
 fn facilitator(world: &World, url: String) -> LocalFacilitator {
     let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
     let config = vec![network_config(&[url])];
-    LocalFacilitator::new(config, keys, world.tasks.clone(), world.stop.clone()).unwrap()
+    LocalFacilitator::new(config, keys, memory(), world.tasks.clone(), world.stop.clone()).unwrap()
 }
 
 fn reader(world: &World, url: String) -> ChainReader {

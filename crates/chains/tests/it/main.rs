@@ -31,6 +31,8 @@ mod reconfigured;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
+mod resuming;
+#[cfg(test)]
 mod settling;
 #[cfg(test)]
 mod signed_permit2;

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::{
-    CHAIN, PAY_TO, TOKEN, World, altered, demand, key, network_config, now, pay, payer, use_tls,
+    CHAIN, PAY_TO, TOKEN, World, altered, demand, key, memory, network_config, now, pay, payer,
+    use_tls,
 };
 
 #[tokio::test]
@@ -47,7 +48,8 @@ async fn a_payment_is_verified_settled_once_and_found_again() {
     assert_eq!(facilitator.settle(&request, now()).await.unwrap(), settlement);
     let (tasks, stop) = (world.tasks.clone(), world.stop.clone());
     let config = network_config(&[world.devnet.url()]);
-    let forgetful = LocalFacilitator::new(vec![config], vec![key([3; 32])], tasks, stop).unwrap();
+    let forgetful =
+        LocalFacilitator::new(vec![config], vec![key([3; 32])], memory(), tasks, stop).unwrap();
     assert_eq!(forgetful.settle(&request, now()).await.unwrap(), settlement);
     let late = now().plus(Duration::from_hours(1));
     assert_eq!(forgetful.settle(&request, late).await.unwrap(), settlement);
@@ -182,7 +184,8 @@ async fn a32_a_signature_of_no_use_to_any_contract_costs_no_question_to_the_chai
     use_tls();
     let config = network_config(&["http://127.0.0.1:1".to_owned()]);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let facilitator = LocalFacilitator::new(vec![config], vec![payer()], tasks, stop).unwrap();
+    let facilitator =
+        LocalFacilitator::new(vec![config], vec![payer()], memory(), tasks, stop).unwrap();
     let good = pay(&payer(), &demand(1_000), 1);
     assert!(facilitator.verify(&good, now()).await.is_err());
     let forged = altered(&good, |it| {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{World, network_config, payer, use_tls};
+use crate::support::{World, memory, network_config, payer, use_tls};
 
 async fn problems(change: impl FnOnce(NetworkConfig) -> NetworkConfig) -> Vec<String> {
     let world = World::with(Mining::Instant, vec![payer()], change).await;
@@ -101,7 +101,13 @@ async fn a_token_needs_eip3009_where_it_is_offered_by_it() {
 async fn what_cannot_be_set_up_is_refused_at_once() {
     use_tls();
     let new = |networks, keys| {
-        LocalFacilitator::new(networks, keys, TaskTracker::new(), CancellationToken::new())
+        LocalFacilitator::new(
+            networks,
+            keys,
+            memory(),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        )
     };
     let good = || network_config(&["http://127.0.0.1:1".to_owned()]);
     assert!(matches!(new(vec![good()], vec![]), Err(SetupError::NoSigner)));

@@ -1,11 +1,11 @@
 //! A dev chain, a facilitator on it, and payers who sign.
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farebox_chains::{
-    AuthorizationWindow, Batching, EvmKey, ExactPermit2, LocalFacilitator, NetworkConfig, Scheme,
-    Upto, find_network, sign_exact, sign_permit2_exact, sign_upto,
+    AuthorizationWindow, Batching, EvmKey, ExactPermit2, LocalFacilitator, MemoryTransactionLog,
+    NetworkConfig, Scheme, Upto, find_network, sign_exact, sign_permit2_exact, sign_upto,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, Mining};
 use farebox_protocol::wire::{
@@ -47,7 +47,8 @@ impl World {
         let config = change(network_config(&[devnet.url()]));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let facilitator =
-            LocalFacilitator::new(vec![config], keys, tasks.clone(), stop.clone()).unwrap();
+            LocalFacilitator::new(vec![config], keys, memory(), tasks.clone(), stop.clone())
+                .unwrap();
         let http = http();
         Self { devnet, facilitator, tasks, stop, http }
     }
@@ -55,7 +56,8 @@ impl World {
     /// Another facilitator on the same chain, whose signer is the first dev account.
     pub(crate) fn with_config(&self, config: NetworkConfig) -> LocalFacilitator {
         let keys = vec![key(DEV_ACCOUNTS[0].private_key.0)];
-        LocalFacilitator::new(vec![config], keys, self.tasks.clone(), self.stop.clone()).unwrap()
+        LocalFacilitator::new(vec![config], keys, memory(), self.tasks.clone(), self.stop.clone())
+            .unwrap()
     }
 
     /// What the chain answers to a call of JSON-RPC.
@@ -87,6 +89,11 @@ impl World {
         self.tasks.wait().await;
         self.devnet.shutdown().await;
     }
+}
+
+/// A log of transactions that nobody looks into.
+pub(crate) fn memory() -> Arc<MemoryTransactionLog> {
+    Arc::new(MemoryTransactionLog::default())
 }
 
 /// The table's row for the dev chain's id, served by these endpoints, with quick blocks.
@@ -235,7 +242,8 @@ impl World {
     /// Another facilitator on the same chain, which has seen nothing.
     pub(crate) fn another(&self, keys: Vec<EvmKey>) -> LocalFacilitator {
         let config = network_config(&[self.devnet.url()]);
-        LocalFacilitator::new(vec![config], keys, self.tasks.clone(), self.stop.clone()).unwrap()
+        LocalFacilitator::new(vec![config], keys, memory(), self.tasks.clone(), self.stop.clone())
+            .unwrap()
     }
 
     /// Lets Permit2 spend all that the payer has.

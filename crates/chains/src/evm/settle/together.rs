@@ -44,7 +44,8 @@ impl Chain {
         let (verdict, told) = oneshot::channel();
         let (call, gas) = ready.clone();
         let payer = payment.authorization.payer;
-        let member = Member { payer, call, gas, pilot: pilot.clone(), verdict };
+        let cargo = self.cargo_of(payment);
+        let member = Member { payer, call, gas, cargo, pilot: pilot.clone(), verdict };
         self.join_line(payment, member, signer, limits);
         match told.await {
             Ok(Verdict::Alone(slot)) => {
@@ -96,7 +97,11 @@ impl Chain {
     /// What a mined transaction of several payments means for one of them; `None` if it can still be
     /// settled by itself: its nonce is unused, its time has not run out, and nothing of ours that could
     /// use it is on its way.
-    async fn after(&self, payment: &EvmPayment, landed: &Landed) -> Option<Outcome> {
+    pub(in crate::evm) async fn after(
+        &self,
+        payment: &EvmPayment,
+        landed: &Landed,
+    ) -> Option<Outcome> {
         let Landed { call, receipt } = landed;
         let transaction = receipt.transaction_hash;
         match proof_of(receipt, call, payment) {

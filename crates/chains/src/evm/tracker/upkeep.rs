@@ -7,7 +7,8 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use futures_util::future::join_all;
 
-use super::{Fate, Tracker};
+use super::Tracker;
+use super::items::Item;
 use crate::evm::fees::Fees;
 use crate::evm::transaction::{Draft, SignedTransaction};
 use crate::rpc::{RpcError, Sent};
@@ -64,18 +65,21 @@ fn in_line(mut waiting: Vec<Waiting>) -> Vec<(Waiting, Place)> {
 impl Tracker {
     /// Every two blocks.
     pub(super) fn upkeep_interval(&self) -> Duration {
-        self.block_time.saturating_mul(2).max(ROUND_MIN)
+        self.parts.block_time.saturating_mul(2).max(ROUND_MIN)
     }
 
     /// One round. Transactions that came since the last one are left alone, and so are those in a
     /// block: nodes call their numbers taken, by nobody else.
     pub(super) async fn keep_up(&self) {
+        if let Err(error) = self.look_at_landed().await {
+            tracing::debug!(%error, "what has landed could not be looked at");
+        }
         let waiting = in_line(self.next_round());
-        let gaps = self.signers.all().iter().any(|it| it.nonces.has_gap());
+        let gaps = self.parts.signers.all().iter().any(|it| it.nonces.has_gap());
         if waiting.is_empty() && !gaps {
             return;
         }
-        let fees = match self.fees.current().await {
+        let fees = match self.parts.fees.current().await {
             Ok(fees) => Some(fees),
             Err(error) => {
                 tracing::warn!(%error, "waiting transactions are sent again at their old price");
@@ -116,50 +120,60 @@ impl Tracker {
     async fn send_again(&self, waiting: Waiting, place: Place, fees: Option<Fees>) {
         let is_stuck = place == Place::Next && STUCK_ROUNDS <= waiting.passed_over;
         let Waiting { key, newest, .. } = waiting;
+        if is_stuck {
+            // It may wait for a number that the chain has forgotten.
+            newest.signer.nonces.doubt();
+        }
         let wanting = fees.filter(|it| is_stuck || newest.is_outpriced(*it));
         if let Some(dearer) = wanting.and_then(|it| newest.dearer(it)) {
             tracing::info!(transaction = %dearer.hash, replaces = %newest.hash, "gas price raised");
-            self.with_item(&key, |item| {
-                // A filler stays one at any price.
-                item.filler = item.filler.map(|_| dearer.hash);
-                item.passed_over = 0;
-                item.versions.push(dearer.clone());
-            });
-            self.send_version(&dearer).await;
-            return;
+            return self.send_instead(&key, dearer).await;
         }
         let sent = self.send_version(&newest).await;
-        let standing = self.with_item(&key, |item| {
-            let taken = matches!(sent, Sent::NonceTaken(_));
-            item.superseded = if taken { item.superseded.saturating_add(1) } else { 0 };
-            let refused = matches!(
-                sent,
-                Sent::Refused(RpcError::Node { .. }) | Sent::Unknown(RpcError::Node { .. })
-            );
-            item.refused = if refused { item.refused.saturating_add(1) } else { 0 };
-            (item.superseded, item.refused, item.filler.is_some())
+        let standing = self.with(|items| {
+            items.change(&key, |item| {
+                let taken = matches!(sent, Sent::NonceTaken(_));
+                item.superseded = if taken { item.superseded.saturating_add(1) } else { 0 };
+                let refused = matches!(
+                    sent,
+                    Sent::Refused(RpcError::Node { .. }) | Sent::Unknown(RpcError::Node { .. })
+                );
+                item.refused = if refused { item.refused.saturating_add(1) } else { 0 };
+                (item.superseded, item.refused, item.has_filler())
+            })
         });
         let Some((superseded, refused, has_filler)) = standing else { return };
         if SUPERSEDED_ROUNDS <= superseded {
             tracing::warn!(transaction = %newest.hash, "its nonce was used by another transaction");
-            self.resolve(&key, Fate::Superseded);
+            self.superseded(&key).await;
         } else if REFUSED_ROUNDS <= refused
             && !has_filler
             && let Some(fees) = fees
-            && let draft = Draft::filler(self.chain_id, newest.signer.address())
-            && let Some(filler) = newest.replaced_by(draft, fees)
+            && let draft = Draft::filler(self.parts.chain_id, newest.signer.address())
+            && let Some(filler) = newest.replaced_by(draft.with(newest.cargo.clone()), fees)
         {
             tracing::warn!(transaction = %newest.hash, filler = %filler.hash, "given up");
-            self.with_item(&key, |item| {
-                item.filler = Some(filler.hash);
-                item.versions.push(filler.clone());
-            });
-            self.send_version(&filler).await;
+            self.send_instead(&key, filler).await;
         }
     }
 
+    /// Another version, once it is kept.
+    async fn send_instead(&self, key: &B256, version: SignedTransaction) {
+        if let Err(error) = self.keep(&version).await {
+            tracing::warn!(transaction = %version.hash, %error, "not sent, for it was not kept");
+            return;
+        }
+        self.with(|items| {
+            items.change(key, |item| {
+                item.passed_over = 0;
+                item.versions.push(version.clone());
+            })
+        });
+        self.send_version(&version).await;
+    }
+
     async fn send_version(&self, transaction: &SignedTransaction) -> Sent {
-        let sent = self.rpc.send_raw(&transaction.raw).await;
+        let sent = self.parts.rpc.send_raw(&transaction.raw).await;
         if let Sent::Refused(error) | Sent::Unknown(error) = &sent {
             tracing::debug!(transaction = %transaction.hash, %error, "not taken again");
         }
@@ -168,16 +182,21 @@ impl Tracker {
 
     /// Numbers that were given back while later ones are on their way would block those.
     async fn fill_gaps(&self, fees: Fees) {
-        for signer in self.signers.all() {
+        for signer in self.parts.signers.all() {
             while let Some(nonce) = signer.nonces.take_gap() {
-                let draft = Draft::filler(self.chain_id, signer.address());
+                let draft = Draft::filler(self.parts.chain_id, signer.address());
                 let filler = draft.sign(signer, nonce, fees);
                 tracing::info!(nonce, transaction = %filler.hash, "filling a gap in the nonces");
                 let (hash, raw) = (filler.hash, filler.raw.clone());
-                self.insert(filler, None);
-                if let Sent::Refused(error) = self.rpc.send_raw(&raw).await {
+                if let Err(error) = self.keep(&filler).await {
                     tracing::warn!(%error, nonce, "the gap could not be filled yet");
-                    self.forget(&hash);
+                    signer.nonces.give_back(nonce);
+                    break;
+                }
+                self.insert(Item::new(filler, None));
+                if let Sent::Refused(error) = self.parts.rpc.send_raw(&raw).await {
+                    tracing::warn!(%error, nonce, "the gap could not be filled yet");
+                    self.forget(&hash).await;
                     signer.nonces.give_back(nonce);
                     break;
                 }
