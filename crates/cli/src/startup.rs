@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farebox_chains::{
     ChainReader, EvmAddress, Facilitator, LocalFacilitator, NetworkConfig, RemoteConfig,
-    RemoteFacilitator, SetupError,
+    RemoteFacilitator, SetupError, TransactionLog,
 };
 use farebox_gateway::Route;
 use farebox_protocol::wire::{SupportedResponse, X402_VERSION};
@@ -77,18 +77,19 @@ pub(crate) fn announce(config: &Config, output: &Output) {
 }
 
 /// Whoever verifies and settles, once everybody who has to be reached was reached and is who the
-/// configuration says.
+/// configuration says. `log` keeps what this process signs.
 pub(crate) async fn facilitator(
     plan: FacilitatorPlan,
     networks: &[NetworkPlan],
     routes: &[Arc<Route>],
+    log: Arc<dyn TransactionLog>,
     background: &Background,
 ) -> Result<Arc<dyn Facilitator>, Failure> {
     let chains: Vec<NetworkConfig> = networks.iter().map(|it| chain(it, routes)).collect();
     let Background { tasks, stop } = background.clone();
     match plan {
         FacilitatorPlan::InProcess { keys, .. } => {
-            let local = LocalFacilitator::new(chains, keys, memory(), tasks, stop).map_err(set_up)?;
+            let local = LocalFacilitator::new(chains, keys, log, tasks, stop).map_err(set_up)?;
             refuse_if_any(&local.check().await)?;
             refuse_if_any(&without_gas(networks, &local.signers()).await?)?;
             Ok(Arc::new(local))

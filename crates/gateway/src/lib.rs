@@ -19,6 +19,7 @@ mod routes;
 mod server;
 mod settlement;
 mod target;
+mod transactions;
 mod upstream;
 
 pub use crate::app::Mount;
@@ -37,4 +38,5 @@ pub use crate::routes::{RouteError, check_routes, own_paths};
 pub use crate::server::in_process::InProcess;
 pub use crate::server::{Gateway, Parts, Running, StartError};
 pub use crate::settlement::{Expected, Settled, Settler};
+pub use crate::transactions::KeptTransactions;
 pub use crate::upstream::Dial;

@@ -8,6 +8,7 @@ mod book;
 mod memory;
 mod port;
 mod sqlite;
+mod transactions;
 mod unsure;
 mod view;
 
@@ -21,5 +22,6 @@ pub use crate::port::{
 pub use crate::sqlite::file::LedgerFile;
 pub use crate::sqlite::open::OpenError;
 pub use crate::sqlite::{SqliteLedger, SqliteOptions, WriterCounts};
+pub use crate::transactions::{KeptTransaction, TransactionFate, Transactions};
 pub use crate::unsure::Unsure;
 pub use crate::view::{JournalLine, Listed, Order, SettlementView, Story, Which};

@@ -11,6 +11,7 @@ pub(crate) mod file;
 pub(crate) mod open;
 mod reader;
 mod rows;
+mod transactions;
 #[cfg(test)]
 mod withdrawals;
 mod work;

@@ -1,5 +1,9 @@
 //! `farebox config check`: what a configuration means, or all that is wrong with it.
 
+use std::sync::Arc;
+
+use farebox_chains::MemoryTransactionLog;
+
 use crate::args::{CheckArgs, Reach};
 use crate::config::{self, Purpose};
 use crate::failure::{Exit, Failure};
@@ -15,8 +19,10 @@ pub(crate) async fn run(args: &CheckArgs, output: &Output) -> Result<Exit, Failu
     if args.reach() == Reach::Online {
         let routes = config.selling.map(|it| it.gateway.routes).unwrap_or_default();
         let background = Background::default();
-        let checked =
-            startup::facilitator(config.facilitator, &config.networks, &routes, &background).await;
+        // Nothing is settled by looking.
+        let log = Arc::new(MemoryTransactionLog::default());
+        let (plan, networks) = (config.facilitator, &config.networks);
+        let checked = startup::facilitator(plan, networks, &routes, log, &background).await;
         background.end().await;
         checked?;
         output.result("\nThe networks are what the file says.");

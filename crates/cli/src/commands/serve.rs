@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_gateway::{
-    Entropy, FacilitatorParts, Gateway, NoProbe, Parts, Running, StartError, SystemClock,
-    facilitator_mount,
+    Entropy, FacilitatorParts, Gateway, KeptTransactions, NoProbe, Parts, Running, StartError,
+    SystemClock, facilitator_mount,
 };
 use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 use tokio::net::TcpListener;
@@ -95,8 +95,9 @@ pub(crate) async fn start(
     let routes = &selling.gateway.routes;
     let own = config.networks.iter().filter_map(|it| it.pay_to).collect();
     let terms = config.facilitator.shown().map(|it| it.terms(&config.networks, own));
-    let facilitator =
-        startup::facilitator(config.facilitator, &config.networks, routes, background).await?;
+    let log = KeptTransactions::new(Arc::<SqliteLedger>::clone(&ledger));
+    let (plan, networks) = (config.facilitator, &config.networks);
+    let facilitator = startup::facilitator(plan, networks, routes, log, background).await?;
     let entropy = Entropy::from_os()
         .map_err(|error| Failure::new("the system gives no random numbers").because(error))?;
     let mount = terms.map(|terms| {

@@ -2,6 +2,7 @@
 
 pub(crate) mod sellers;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farebox_chains::{EvmAddress, EvmKey};
@@ -26,6 +27,8 @@ pub(crate) enum FacilitatorPlan {
         endpoints: Endpoints,
         /// On which terms others may.
         service: Service,
+        /// Where a facilitator without a ledger keeps what it signs.
+        data_dir: PathBuf,
     },
     /// Others.
     Remote {
@@ -56,6 +59,14 @@ impl FacilitatorPlan {
         }
     }
 
+    /// Where it keeps what it signs, if it has no ledger; `None` if others settle for it.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::InProcess { data_dir, .. } => Some(data_dir),
+            Self::Remote { .. } => None,
+        }
+    }
+
     /// On which terms a gateway shows it to others; `None` if it does not.
     pub(crate) fn shown(&self) -> Option<&Service> {
         match self {
@@ -64,6 +75,9 @@ impl FacilitatorPlan {
         }
     }
 }
+
+/// Where a facilitator keeps what it signs, beside its configuration.
+const DATA_DIR: &str = "farebox-facilitator";
 
 /// A settlement waits for blocks, and slow chains take their time.
 const REMOTE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -98,10 +112,12 @@ pub(crate) fn facilitator(
     let plan = match (&signers, &url) {
         (Some(signers), None) => {
             let (endpoints, service) = read_service(&mut section, (role, reach), secrets, problems);
+            let data_dir = read_data_dir(&mut section, role, secrets, problems);
             read_signers(signers, secrets, problems).map(|keys| FacilitatorPlan::InProcess {
                 keys,
                 endpoints,
                 service,
+                data_dir,
             })
         }
         (None, Some(url)) if role == Role::Gateway => {
@@ -118,6 +134,7 @@ pub(crate) fn facilitator(
             // Their own mistakes are told as well, and a key that stands there is hidden.
             drop((read_signers(signers, secrets, problems), read_urls(url, problems)));
             drop(read_service(&mut section, (role, reach), secrets, problems));
+            drop(read_data_dir(&mut section, role, secrets, problems));
             drop(read_remote_options(&mut section, secrets, problems));
             problems.push(
                 Problem::error(url.key_span(), "both `signers` and `url` are given")
@@ -173,6 +190,26 @@ fn read_service(
         (Role::Gateway, _, _) => {}
     }
     (endpoints, service)
+}
+
+/// A directory, relative to that of the configuration.
+fn read_data_dir(
+    section: &mut Section<'_>,
+    role: Role,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> PathBuf {
+    const EXPECTED: &str = "the path of a directory, such as \"/var/lib/farebox\"";
+    let value = section.get("data_dir");
+    if let (Some(value), Role::Gateway) = (&value, role) {
+        problems.push(
+            Problem::warning(value.key_span(), "`data_dir` has no effect here")
+                .label("a gateway keeps what it signs in its ledger")
+                .help("remove this key"),
+        );
+    }
+    let path = value.and_then(|it| problems.keep(it.text(EXPECTED).map(ToOwned::to_owned)));
+    secrets.directory.join(path.as_deref().unwrap_or(DATA_DIR))
 }
 
 fn read_remote(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_chains::{
-    AuthorizationWindow, EvmKey, LocalFacilitator, MemoryTransactionLog, NetworkConfig, find_network, scheme_of,
-    sign_exact, sign_upto,
+    AuthorizationWindow, EvmKey, LocalFacilitator, MemoryTransactionLog, NetworkConfig,
+    find_network, scheme_of, sign_exact, sign_upto,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, PERMIT2_ADDRESS, TOKEN_ADDRESS};
 use farebox_gateway::{Clock as _, SystemClock};
@@ -85,7 +85,14 @@ pub(crate) fn facilitator_that_waits(url: &str, settle_wait: Duration) -> LocalF
     };
     let signer = EvmKey::from_bytes(DEV_ACCOUNTS[0].private_key.0).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    LocalFacilitator::new(vec![config], vec![signer], Arc::new(MemoryTransactionLog::default()), tasks, stop).unwrap()
+    LocalFacilitator::new(
+        vec![config],
+        vec![signer],
+        Arc::new(MemoryTransactionLog::default()),
+        tasks,
+        stop,
+    )
+    .unwrap()
 }
 
 /// Takes an offer, from now for as long as it allows.

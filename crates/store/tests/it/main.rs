@@ -23,3 +23,5 @@ mod resolute;
 mod sqlite;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod transactions;
