@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farebox_chains::{
     AuthorizationWindow, EvmKey, LocalFacilitator, MemoryTransactionLog, NetworkConfig,
-    find_network, scheme_of, sign_exact, sign_upto,
+    TransactionLog, find_network, scheme_of, sign_exact, sign_upto,
 };
 use farebox_devnet::{DEV_ACCOUNTS, Devnet, DevnetConfig, PERMIT2_ADDRESS, TOKEN_ADDRESS};
 use farebox_gateway::{Clock as _, SystemClock};
@@ -75,24 +75,33 @@ pub(crate) fn facilitator(url: &str) -> LocalFacilitator {
 
 /// The same, with another patience for settlements.
 pub(crate) fn facilitator_that_waits(url: &str, settle_wait: Duration) -> LocalFacilitator {
+    let log = Arc::new(MemoryTransactionLog::default());
+    facilitator_with(url, log, |config| NetworkConfig { settle_wait, ..config })
+}
+
+/// The same, with another log of what it signs.
+pub(crate) fn facilitator_that_keeps(url: &str, log: Arc<dyn TransactionLog>) -> LocalFacilitator {
+    facilitator_with(url, log, |config| config)
+}
+
+/// The same, with another configuration.
+pub(crate) fn facilitator_with(
+    url: &str,
+    log: Arc<dyn TransactionLog>,
+    change: impl FnOnce(NetworkConfig) -> NetworkConfig,
+) -> LocalFacilitator {
     let row = find_network(CHAIN).unwrap();
     let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), vec![url.parse().unwrap()]);
     let config = NetworkConfig {
         block_time: Duration::from_millis(200),
         gas_price_cap_wei: 1 << 50,
-        settle_wait,
+        settle_wait: Duration::from_secs(20),
         ..config
     };
+    let config = change(config);
     let signer = EvmKey::from_bytes(DEV_ACCOUNTS[0].private_key.0).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    LocalFacilitator::new(
-        vec![config],
-        vec![signer],
-        Arc::new(MemoryTransactionLog::default()),
-        tasks,
-        stop,
-    )
-    .unwrap()
+    LocalFacilitator::new(vec![config], vec![signer], log, tasks, stop).unwrap()
 }
 
 /// Takes an offer, from now for as long as it allows.

@@ -11,7 +11,7 @@ mod world;
 
 use farebox_store::SettleMode;
 
-use self::process::{Paid, SETTLE_CALLED, SETTLE_RETURNED};
+use self::process::{Paid, SETTLE_CALLED, SETTLE_RETURNED, TRANSACTION_KEPT, TRANSACTION_SENT};
 use self::purchase::Goods;
 use self::world::World;
 
@@ -52,6 +52,8 @@ async fn check_paid(paid: Paid, settle: SettleMode, goods: Goods, rows: &[Row]) 
     }
     println!("{paid:?} {settle:?} {goods:?}\n{}", table.join("\n"));
     world.balances_agree().await;
+    // Each was sent again and again at most, never signed anew.
+    assert_eq!(world.transactions().await, rows.len());
     world.end().await;
 }
 
@@ -64,6 +66,9 @@ async fn killed_while_a_json_answer_waits_for_its_settlement() {
         ("serving", Left::Nothing, Then::Released),
         ("upstream-answered", Left::Nothing, Then::Released),
         ("captured", Left::Nothing, Then::Released),
+        // Signed, so it can land; the same bytes are sent until it does.
+        (TRANSACTION_KEPT, Left::Nothing, Then::Owed),
+        (TRANSACTION_SENT, Left::Nothing, Then::Owed),
         (SETTLE_RETURNED, Left::Nothing, Then::Owed),
         ("settled", Left::Nothing, Then::Owed),
         // Between the last byte and its mark nobody can tell: the payer gets the doubt.
@@ -85,6 +90,8 @@ async fn killed_while_a_stream_is_served() {
         ("captured", Left::Bytes, Then::Settled),
         ("answered", Left::Bytes, Then::Settled),
         (SETTLE_CALLED, Left::Bytes, Then::Settled),
+        (TRANSACTION_KEPT, Left::Bytes, Then::Settled),
+        (TRANSACTION_SENT, Left::Bytes, Then::Settled),
         (SETTLE_RETURNED, Left::Bytes, Then::Settled),
     ];
     check(SettleMode::After, Goods::Stream, &rows).await;
@@ -102,6 +109,8 @@ async fn killed_while_a_json_answer_is_settled_in_the_background() {
         ("captured", Left::Nothing, Then::Settled),
         ("answered", Left::Bytes, Then::Settled),
         (SETTLE_CALLED, Left::Bytes, Then::Settled),
+        (TRANSACTION_KEPT, Left::Bytes, Then::Settled),
+        (TRANSACTION_SENT, Left::Bytes, Then::Settled),
         (SETTLE_RETURNED, Left::Bytes, Then::Settled),
     ];
     check(SettleMode::Background, Goods::Json, &rows).await;
@@ -130,11 +139,13 @@ async fn killed_while_what_was_used_is_paid_for() {
 }
 
 /// Paid before the work, so whatever the crash cut off is owed back.
-const BEFORE: [Row; 10] = [
+const BEFORE: [Row; 12] = [
     ("decoded", Left::Nothing, Then::Unheard),
     ("verified", Left::Nothing, Then::Unheard),
     ("held", Left::Nothing, Then::Released),
     ("captured", Left::Nothing, Then::Released),
+    (TRANSACTION_KEPT, Left::Nothing, Then::Owed),
+    (TRANSACTION_SENT, Left::Nothing, Then::Owed),
     (SETTLE_RETURNED, Left::Nothing, Then::Owed),
     ("settled", Left::Nothing, Then::Owed),
     ("serving", Left::Nothing, Then::Owed),

@@ -16,7 +16,7 @@ const PAYMENT_BYTES: usize = 32;
 #[async_trait]
 impl Transactions for SqliteLedger {
     async fn record(&self, transaction: KeptTransaction) -> Result<(), StoreError> {
-        self.writer.call(Asked::new(move |it| record(it, &transaction))).await
+        self.writer.call(Asked::new(move |it| record(it.connection, &transaction))).await
     }
 
     async fn open(&self, network: &Network) -> Result<Vec<KeptTransaction>, StoreError> {
@@ -25,7 +25,7 @@ impl Transactions for SqliteLedger {
     }
 
     async fn end(&self, ended: Vec<([u8; 32], TransactionFate)>) -> Result<(), StoreError> {
-        self.writer.call(Asked::new(move |it| end(it, &ended))).await
+        self.writer.call(Asked::new(move |it| end(it.connection, &ended))).await
     }
 }
 

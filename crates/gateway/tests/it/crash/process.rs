@@ -11,24 +11,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use farebox_chains::{
-    Facilitator, FacilitatorError, LocalFacilitator, Lookup, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, LocalFacilitator, LogError, LoggedTransaction, Lookup,
+    SettleError, Settlement, TransactionEnd, TransactionLog, Verification,
 };
 use farebox_gateway::{
-    Entropy, Gateway, GatewayConfig, Parts, Probe, Running, Step, SystemClock, Upstream,
+    Entropy, Gateway, GatewayConfig, KeptTransactions, Parts, Probe, Running, Step, SystemClock,
+    Upstream,
 };
 use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
-use farebox_protocol::{PaymentId, Timestamp};
+use farebox_protocol::{Network, PaymentId, Timestamp};
 use farebox_store::{Ledger as _, SettleMode, SqliteLedger, SqliteOptions};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::app::{Setup, routes};
-use crate::chain::facilitator;
+use crate::chain::facilitator_that_keeps;
 
 /// A place within the settlement, beside those that the gateway itself names: leased, not sent.
 pub(crate) const SETTLE_CALLED: &str = "settle-called";
+/// Signed and kept, not sent.
+pub(crate) const TRANSACTION_KEPT: &str = "transaction-kept";
+/// The node has it, and its answer did not come.
+pub(crate) const TRANSACTION_SENT: &str = "transaction-sent";
 /// On chain, and not recorded.
 pub(crate) const SETTLE_RETURNED: &str = "settle-returned";
 
@@ -183,7 +190,10 @@ async fn start(orders: &Orders, ledger: Arc<SqliteLedger>) -> Running {
         routes: routes(&setup, &upstream),
         limits: setup.limits,
     };
-    let inner = facilitator(&orders.rpc);
+    let log = KeptTransactions::new(Arc::<SqliteLedger>::clone(&ledger));
+    let log = Arc::new(StoppingLog { inner: log, stop: Arc::clone(&stop) });
+    let rpc = stopping_node(&orders.rpc, Arc::clone(&stop)).await;
+    let inner = facilitator_that_keeps(&rpc, log);
     let parts = Parts {
         ledger,
         facilitator: Arc::new(Stopping { inner, stop: Arc::clone(&stop) }),
@@ -227,6 +237,54 @@ impl Probe for Stop {
     fn reached(&self, step: Step, _id: PaymentId) {
         self.here(step.as_str());
     }
+}
+
+/// A log whose records have a place to stop at.
+#[derive(Debug)]
+struct StoppingLog {
+    inner: Arc<KeptTransactions>,
+    stop: Arc<Stop>,
+}
+
+#[async_trait]
+impl TransactionLog for StoppingLog {
+    async fn record(&self, transaction: &LoggedTransaction) -> Result<(), LogError> {
+        self.inner.record(transaction).await?;
+        self.stop.here(TRANSACTION_KEPT);
+        Ok(())
+    }
+
+    async fn open(&self, network: &Network) -> Result<Vec<LoggedTransaction>, LogError> {
+        self.inner.open(network).await
+    }
+
+    async fn end(
+        &self,
+        network: &Network,
+        ended: &[([u8; 32], TransactionEnd)],
+    ) -> Result<(), LogError> {
+        self.inner.end(network, ended).await
+    }
+}
+
+/// The chain's node, with a place to stop at after it has taken a transaction.
+async fn stopping_node(url: &str, stop: Arc<Stop>) -> String {
+    let (http, url) = (reqwest::Client::builder().build().unwrap(), url.to_owned());
+    let forward = async move |body: Bytes| {
+        let sends = body.windows(22).any(|it| it == b"eth_sendRawTransaction");
+        let post = http.post(&url).header("content-type", "application/json").body(body);
+        let answer = post.send().await.unwrap().bytes().await.unwrap();
+        if sends {
+            stop.here(TRANSACTION_SENT);
+        }
+        ([("content-type", "application/json")], answer)
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = axum::serve(listener, axum::Router::new().fallback(forward));
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(async move { serving.await.unwrap() });
+    format!("http://{address}")
 }
 
 /// A facilitator whose settlements have places to stop at, too.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farebox_billing::Payment;
+use farebox_devnet::DEV_ACCOUNTS;
 use farebox_protocol::Amount;
 use farebox_store::{Ledger as _, SettleMode, SqliteLedger, SqliteOptions};
 use farebox_testkit::upstream::{FakeUpstream, Part, Received, Script};
@@ -255,6 +256,13 @@ impl World {
         }
         let moved = self.moved().await;
         assert_eq!(moved, Moved { from_buyer: settled, to_seller: settled });
+    }
+
+    /// How many transactions the facilitator has in blocks.
+    pub(crate) async fn transactions(&self) -> usize {
+        let params = serde_json::json!([DEV_ACCOUNTS[0].address, "latest"]);
+        let count = self.chain.rpc.call("eth_getTransactionCount", params).await.unwrap();
+        usize::from_str_radix(count.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
     }
 
     pub(crate) async fn end(self) {
