@@ -7,10 +7,12 @@
 mod book;
 mod memory;
 mod port;
+mod postgres;
 mod sqlite;
 mod transactions;
 mod unsure;
 mod view;
+mod waiting;
 
 pub use crate::book::audit::{CheckReport, Problem, Total};
 pub use crate::memory::weather::{Fair, Mishap, Operation, Weather};
@@ -19,6 +21,9 @@ pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
     RequestKey, Resolution, SettleMode, StoreError, StoredPayment, Terms,
 };
+pub use crate::postgres::PostgresLedger;
+pub use crate::postgres::open::PostgresOpenError;
+pub use crate::postgres::options::{Claim, PostgresOptions, Replication};
 pub use crate::sqlite::file::LedgerFile;
 pub use crate::sqlite::open::OpenError;
 pub use crate::sqlite::{SqliteLedger, SqliteOptions, WriterCounts};

@@ -132,7 +132,7 @@ pub(crate) fn lease<S: Shelf + ?Sized>(
 
 /// No pause between two tries is as long: what is due later was queued by a clock that has been set
 /// back since, and is due now.
-const PAUSE_MAX: Duration = Duration::from_mins(5);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// A first try is due for whoever waits for it whatever the clock did since the capture.
 fn due_of<S: Shelf + ?Sized>(

@@ -25,6 +25,16 @@ pub(crate) enum Unheard {
     },
 }
 
+impl Unheard {
+    /// Of which payment.
+    pub(crate) fn payment(&self) -> PaymentId {
+        match self {
+            Self::Hold(hold) => hold.id,
+            Self::Lease { id, .. } => *id,
+        }
+    }
+}
+
 /// What a result is the only evidence of.
 pub(crate) type Evidence<T> = fn(&T) -> Vec<Unheard>;
 

@@ -20,7 +20,8 @@ use crate::sqlite::accounts;
 use crate::sqlite::fault::{Done, is_full};
 use crate::sqlite::open;
 use crate::sqlite::rows::Rows;
-use crate::sqlite::work::{Asked, End, Pending, Waiting, Work};
+use crate::sqlite::work::{Asked, End, Pending, Work};
+use crate::waiting::Waiting;
 
 /// After so many failed commits in a row the ledger is closed for good.
 const MAX_FAILURES: u32 = 3;

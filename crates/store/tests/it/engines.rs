@@ -2,7 +2,11 @@
 
 use std::any::Any;
 
-use farebox_store::{CheckReport, Ledger, MemoryLedger, SqliteLedger, SqliteOptions, Unsure};
+use farebox_store::{
+    CheckReport, Ledger, MemoryLedger, PostgresLedger, PostgresOptions, SqliteLedger,
+    SqliteOptions, Unsure,
+};
+use farebox_testdb::PostgresServer;
 
 use crate::resolute::Resolute;
 use crate::support::Place;
@@ -48,6 +52,24 @@ impl Engine for Memory {
 
     async fn check(ledger: &MemoryLedger) -> CheckReport {
         ledger.check().unwrap()
+    }
+}
+
+/// A database of its own on a server of its own, in memory like SQLite's file.
+pub(crate) struct Postgres;
+
+impl Engine for Postgres {
+    type Ledger = PostgresLedger;
+
+    async fn start() -> (PostgresLedger, Box<dyn Any>) {
+        let server = PostgresServer::start_in_memory().unwrap();
+        let url = server.database().await.unwrap();
+        let ledger = PostgresLedger::open(PostgresOptions::new(url, "a")).await.unwrap();
+        (ledger, Box::new(server))
+    }
+
+    async fn check(ledger: &PostgresLedger) -> CheckReport {
+        ledger.check().await.unwrap()
     }
 }
 
@@ -132,4 +154,5 @@ macro_rules! engines {
 engines! {
     sqlite: Sqlite;
     memory: Memory;
+    postgres: Postgres;
 }

@@ -1,0 +1,7 @@
+SELECT o.due_at
+  FROM outbox AS o
+  JOIN payments AS p ON p.id = o.payment AND p.generation = o.generation
+ WHERE o.status = 'queued'
+   AND (p.answer_waits <> 'for_settlement' OR p.node = $1)
+ ORDER BY o.due_at
+ LIMIT 1
