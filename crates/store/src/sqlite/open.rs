@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::sqlite::check::fill_accounts;
-use crate::sqlite::fault::{Done, Fault, is_damage};
+use crate::sqlite::fault::{Done, Fault, is_damage, is_full};
 
 /// What the file says it is: `Fare` in ASCII.
 const APPLICATION_ID: i32 = 0x4661_7265;
@@ -129,6 +129,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let mut connection = connect_unchecked(&path).map_err(|it| sqlite_error(&path, it))?;
     let version = identify(&path, &connection)?;
     configure(&connection).map_err(|it| sqlite_error(&path, it))?;
+    begin_log_anew(&connection).map_err(|it| sqlite_error(&path, it))?;
     migrate(&mut connection, version, MIGRATIONS.len()).map_err(|it| sqlite_error(&path, it))?;
     Ok(Opened { path, lock, connection })
 }
@@ -277,6 +278,22 @@ pub(super) fn reconnect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect_unchecked(path)?;
     configure(&connection)?;
     Ok(connection)
+}
+
+/// Moves what an earlier process has left in the log into the file, and empties the log.
+///
+/// When a sync had failed, the kernel may show pages of the log that the disk never got. This
+/// process reads and believes them; appended to them, what it acknowledges would be lost with them
+/// when the power is cut. Written to the file they are as good as any.
+fn begin_log_anew(connection: &Connection) -> rusqlite::Result<()> {
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        // There is no room to put things in order, but perhaps for what has been promised.
+        Err(error) if is_full(&error) => {
+            tracing::warn!(%error, "the ledger's log could not be moved into its file");
+            Ok(())
+        }
+        moved => moved,
+    }
 }
 
 /// Makes sure that what this connection reads is what there is after a crash, when a commit has
