@@ -9,6 +9,7 @@ type Run = (&'static str, &'static str, &'static [(&'static str, &'static str)])
 const RUNS: &[Run] = &[
     ("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")]),
     ("farebox-store", "test(/^crash::fault/)", &[("FAREBOX_FAULT_STRIDE", "1")]),
+    ("farebox-store", "test(/^crash::power/)", &[("FAREBOX_POWER_CUTS", "1000")]),
 ];
 
 /// Runs them one after the other, each whatever became of the others.

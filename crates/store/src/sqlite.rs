@@ -54,11 +54,43 @@ pub struct SqliteOptions {
     pub queue: usize,
     /// Threads that read.
     pub readers: usize,
+    /// What the log is forced to the disk for.
+    pub synchronous: Synchronous,
+}
+
+/// When the log is forced to the disk. The port's promise holds with [`Synchronous::Full`] alone; the
+/// others are there so that tests can show that they would notice, and measurements what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Before each answer.
+    Full,
+    /// Now and then: a power cut loses what was acknowledged last.
+    Normal,
+    /// Never: a power cut loses anything, or all.
+    Off,
+}
+
+impl Synchronous {
+    fn apply(self, connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+        let word = match self {
+            // Every connection is made so.
+            Self::Full => return Ok(()),
+            Self::Normal => "normal",
+            Self::Off => "off",
+        };
+        connection.pragma_update(None, "synchronous", word)
+    }
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { max_batch: 256, linger: Duration::ZERO, queue: 1024, readers: 2 }
+        Self {
+            max_batch: 256,
+            linger: Duration::ZERO,
+            queue: 1024,
+            readers: 2,
+            synchronous: Synchronous::Full,
+        }
     }
 }
 
@@ -88,7 +120,9 @@ impl SqliteLedger {
     /// before anything else.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let opened = open::open(path.as_ref())?;
-        let path = opened.path;
+        let (path, synchronous) = (opened.path, options.synchronous);
+        let not_set = |source| OpenError::Sqlite { path: path.clone(), source };
+        synchronous.apply(&opened.connection).map_err(not_set)?;
         let failed = |source| OpenError::Io { path: path.clone(), source };
         let connect: ConnectReadOnly = {
             let path = path.clone();
@@ -97,7 +131,11 @@ impl SqliteLedger {
         let readers = Readers::start(&connect, options.readers, options.queue).map_err(failed)?;
         let reconnect = {
             let path = path.clone();
-            Box::new(move || open::reconnect(&path))
+            Box::new(move || {
+                let connection = open::reconnect(&path)?;
+                synchronous.apply(&connection)?;
+                Ok(connection)
+            })
         };
         let batching =
             Batching { queue: options.queue, max: options.max_batch, linger: options.linger };

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use farebox_billing::{Payment, Release};
 use farebox_store::{AnswerMark, StoredPayment};
 
+use crate::crash::disk::Honesty;
 use crate::crash::event::{Event, What};
 use crate::crash::history::History;
-use crate::crash::kill;
 use crate::crash::load::Conduct;
+use crate::crash::{kill, power, strace};
 use crate::support::{at, payment_id, terms, units};
 
 /// Kills children that are wrong until it is noticed, on some files at most.
@@ -27,7 +28,39 @@ fn check_noticed_by_kills(conduct: Conduct, expected: &[&str]) {
     }
     let is_expected = |it: &String| expected.iter().any(|what| it.contains(what));
     assert!(found.iter().any(is_expected), "{conduct:?}: {kills} kills, found {found:?}");
-    println!("{conduct:?} is noticed after {kills} kills: {}", found.join(", "));
+    println!("{conduct:?} is noticed by kill {kills}: {} breaches", found.len());
+}
+
+/// Cuts the power of children that are wrong until it is noticed, on some disks at most.
+#[track_caller]
+fn check_noticed_by_power_cuts(conduct: Conduct, honesty: Honesty) {
+    strace::require();
+    let (mut cuts, mut found) = (0, Vec::new());
+    for seed in 0..10 {
+        let (tally, breaches) = power::torment(seed, conduct, honesty);
+        cuts += tally.cuts;
+        found = breaches;
+        if !found.is_empty() {
+            break;
+        }
+    }
+    assert!(!found.is_empty(), "{conduct:?}, {honesty:?}: {cuts} cuts and nothing found");
+    println!("{conduct:?}, {honesty:?} is noticed by cut {cuts}: {} breaches", found.len() - 1);
+}
+
+#[test]
+fn a_ledger_that_is_never_forced_to_the_disk_is_noticed() {
+    check_noticed_by_power_cuts(Conduct::NeverForces, Honesty::Honest);
+}
+
+#[test]
+fn a_ledger_that_is_forced_to_the_disk_now_and_then_is_noticed() {
+    check_noticed_by_power_cuts(Conduct::ForcesAtTimes, Honesty::Honest);
+}
+
+#[test]
+fn a_disk_that_lies_is_noticed() {
+    check_noticed_by_power_cuts(Conduct::Sound, Honesty::Lying);
 }
 
 #[test]

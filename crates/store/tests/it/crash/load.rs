@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
+use farebox_store::{Ledger, SqliteLedger, SqliteOptions, Synchronous};
 
 use crate::crash::event::{Event, What};
 use crate::crash::worker::{GaveUp, Worker};
@@ -48,20 +48,35 @@ pub(super) enum Conduct {
     ServesFirst,
     /// A settlement that may have been sent is signed and sent anew, without a look at the chain.
     Resigns,
+    /// It works well on a ledger that is never forced to the disk.
+    NeverForces,
+    /// It works well on a ledger that is forced to the disk now and then.
+    ForcesAtTimes,
     /// It works well, and ends as soon as it has looked up what an unknown outcome was.
     EndsUnsure,
 }
 
 impl Conduct {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::Sound, "sound"),
         (Self::ServesFirst, "serves-first"),
         (Self::Resigns, "resigns"),
         (Self::EndsUnsure, "ends-unsure"),
+        (Self::NeverForces, "never-forces"),
+        (Self::ForcesAtTimes, "forces-at-times"),
     ];
 
     fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|it| it.0 == self).unwrap().1
+    }
+
+    fn options(self) -> SqliteOptions {
+        let synchronous = match self {
+            Self::NeverForces => Synchronous::Off,
+            Self::ForcesAtTimes => Synchronous::Normal,
+            Self::Sound | Self::ServesFirst | Self::Resigns | Self::EndsUnsure => Synchronous::Full,
+        };
+        SqliteOptions { synchronous, ..SqliteOptions::default() }
     }
 
     fn parse(word: &str) -> Self {
@@ -119,7 +134,7 @@ fn number(text: &str) -> u64 {
 pub(super) fn run(orders: Orders) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let ledger = match SqliteLedger::open(&orders.file, SqliteOptions::default()) {
+        let ledger = match SqliteLedger::open(&orders.file, orders.conduct.options()) {
             Ok(ledger) => Arc::new(ledger),
             Err(error) => return Event::say(0, What::Trouble(format!("not opened: {error}"))),
         };
