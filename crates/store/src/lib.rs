@@ -26,7 +26,7 @@ pub use crate::postgres::open::PostgresOpenError;
 pub use crate::postgres::options::{Claim, PostgresOptions, Replication};
 pub use crate::sqlite::file::LedgerFile;
 pub use crate::sqlite::open::OpenError;
-pub use crate::sqlite::{SqliteLedger, SqliteOptions, Synchronous, WriterCounts};
+pub use crate::sqlite::{AuditError, SqliteLedger, SqliteOptions, Synchronous, WriterCounts};
 pub use crate::transactions::{KeptTransaction, TransactionFate, Transactions};
 pub use crate::unsure::Unsure;
 pub use crate::view::{JournalLine, Listed, Order, SettlementView, Story, Which};

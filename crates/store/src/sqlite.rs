@@ -5,12 +5,14 @@
 //! rules around it are in [`crate::book`], the file is in [`open`].
 
 mod accounts;
+mod audit_key;
 pub(crate) mod check;
 mod fault;
 pub(crate) mod file;
 pub(crate) mod open;
 mod reader;
 mod rows;
+mod seals;
 mod transactions;
 #[cfg(test)]
 mod withdrawals;
@@ -23,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use farebox_billing::audit::{Head, Trust, Verified, Wrong};
 use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 use rusqlite::{OptionalExtension, params};
@@ -103,6 +106,17 @@ pub struct WriterCounts {
     pub commits: u64,
 }
 
+/// Why a journal is not verified.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// Something is wrong with it: keep it as it is, and let a person look.
+    #[error(transparent)]
+    Wrong(#[from] Wrong),
+    /// It cannot be read: see there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A ledger in one SQLite file.
 ///
 /// Dropping it writes what is queued and waits for that; [`Ledger::close`] does so without blocking
@@ -139,7 +153,8 @@ impl SqliteLedger {
         };
         let batching =
             Batching { queue: options.queue, max: options.max_batch, linger: options.linger };
-        let writer = Writer::start(opened.connection, reconnect, opened.lock, batching);
+        let writer =
+            Writer::start(opened.connection, reconnect, opened.lock, batching, opened.sealer);
         Ok(Self { writer: writer.map_err(failed)?, readers, path })
     }
 
@@ -166,10 +181,22 @@ impl SqliteLedger {
         self.on_own_thread(check::totals).await
     }
 
+    /// Verifies every line of the journal against its seals, and those against what is trusted. Reads
+    /// all of it, as [`SqliteLedger::check`] does.
+    pub async fn audit(&self, trust: Trust) -> Result<Verified, AuditError> {
+        let verified = self.on_own_thread(move |it| seals::verify(it, trust)).await?;
+        Ok(verified?)
+    }
+
+    /// The head of the journal, to be kept elsewhere; none before its first line.
+    pub async fn head(&self) -> Result<Option<Head>, StoreError> {
+        self.readers.query(seals::head).await
+    }
+
     /// For what takes long: it must not stand before the short queries.
     async fn on_own_thread<T: Send + 'static>(
         &self,
-        query: fn(&rusqlite::Connection) -> Done<T>,
+        query: impl FnOnce(&rusqlite::Connection) -> Done<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.is_certain()?;
         let path = self.path.clone();

@@ -8,7 +8,7 @@ use crate::audit::seal::{Head, PublicKey, Seal};
 /// can still be another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Whose seals are believed; empty: whoever has signed the first one.
+    /// Whose seals are believed; empty: anybody's.
     pub keys: Vec<PublicKey>,
     /// Heads that were exported before: the journal must have been so.
     pub heads: Vec<Head>,
@@ -21,7 +21,7 @@ pub struct Verified {
     pub lines: u64,
     /// How many seals.
     pub seals: u64,
-    /// Who has signed, each with the first line; more than one only if all of them are trusted.
+    /// Who has signed, each with the first line.
     pub keys: Vec<(PublicKey, u64)>,
     /// Its head, if it has a line.
     pub head: Option<Head>,
@@ -187,10 +187,7 @@ impl Verifier {
             return Ok(());
         }
         self.signed()?;
-        if self.last.is_none() && self.keys.is_empty() {
-            self.keys.push(seal.key);
-        }
-        if !self.keys.contains(&seal.key) {
+        if !self.keys.is_empty() && !self.keys.contains(&seal.key) {
             return Err(Wrong::ForeignKey { seq: seal.last_seq, key: seal.key });
         }
         self.verified.keys.push((seal.key, seal.first_seq));
@@ -222,7 +219,12 @@ impl Verifier {
     }
 
     fn believe(&self, head: &Head) -> Result<(), Wrong> {
-        if self.keys.contains(&head.key) && head.is_genuine() {
+        let trusted = if self.keys.is_empty() {
+            self.verified.keys.iter().any(|it| it.0 == head.key)
+        } else {
+            self.keys.contains(&head.key)
+        };
+        if trusted && head.is_genuine() {
             return Ok(());
         }
         Err(Wrong::BadHead { seq: head.last_seq })

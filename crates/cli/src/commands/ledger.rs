@@ -65,6 +65,7 @@ fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
         }
         OpenError::Newer { .. } => "use the farebox that serves from it, or a newer one",
         OpenError::Corrupt { .. } => "keep the file as it is, and restore a backup elsewhere",
+        OpenError::Tampered { .. } => "keep the file as it is, and let a person look",
         OpenError::NotALedger { .. } => "check the path",
         OpenError::Io { .. } | OpenError::Sqlite { .. } | OpenError::InUse { .. } => {
             "run this as the user of the gateway, or as root: even a reader of a ledger that is being \

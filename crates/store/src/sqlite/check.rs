@@ -1,5 +1,6 @@
 //! The ledger's own audit: what the rows say must be what the journal tells.
 
+use farebox_billing::audit::Trust;
 use farebox_billing::ledger::Books;
 use farebox_protocol::PaymentId;
 use rusqlite::Connection;
@@ -8,7 +9,7 @@ use crate::book::audit::{self, CheckReport, Total, Totals};
 use crate::book::replay::Replay;
 use crate::port::StoreError;
 use crate::sqlite::fault::{Done, Fault};
-use crate::sqlite::{accounts, rows};
+use crate::sqlite::{accounts, rows, seals};
 
 /// Each rule that one query checks: the query finds what breaks it.
 const RULES: [(&str, &str); 5] = [
@@ -62,6 +63,10 @@ fn check_snapshot(connection: &Connection) -> Done<CheckReport> {
         }
     }
     check_journal(connection, &mut report)?;
+    // Whose seals they are is a question for those who know the key.
+    if let Err(wrong) = seals::verify_snapshot(connection, Trust::default())? {
+        report.report(None, wrong.to_string());
+    }
     report.totals = totals(connection)?;
     Ok(report)
 }

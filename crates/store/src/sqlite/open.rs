@@ -8,21 +8,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use farebox_billing::audit::Wrong;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::sqlite::audit_key::{self, Origin};
 use crate::sqlite::check::fill_accounts;
 use crate::sqlite::fault::{Done, Fault, is_damage, is_full};
+use crate::sqlite::seals::Sealer;
 
 /// What the file says it is: `Fare` in ASCII.
 const APPLICATION_ID: i32 = 0x4661_7265;
 
 /// The schema, one step after the other; `user_version` counts those taken.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("migrations/0001_payments.sql"), fill: None },
     Migration { sql: include_str!("migrations/0002_withdrawals.sql"), fill: None },
     Migration { sql: include_str!("migrations/0003_accounts.sql"), fill: Some(fill_accounts) },
     Migration { sql: include_str!("migrations/0004_request_keys.sql"), fill: None },
     Migration { sql: include_str!("migrations/0005_transactions.sql"), fill: None },
+    Migration { sql: include_str!("migrations/0006_seals.sql"), fill: None },
 ];
 
 /// One step of the schema.
@@ -98,6 +102,16 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The end of its journal is not what was sealed: somebody has written to the file. Keep it as it
+    /// is, and let a person look.
+    #[error("the journal of the ledger {path} was tampered with")]
+    Tampered {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        #[source]
+        wrong: Wrong,
+    },
     /// SQLite cannot open it for another reason.
     #[error("the ledger {path} cannot be opened")]
     Sqlite {
@@ -119,6 +133,7 @@ pub(super) struct Opened {
     pub(super) path: PathBuf,
     pub(super) lock: File,
     pub(super) connection: Connection,
+    pub(super) sealer: Sealer,
 }
 
 /// Locks the file, makes it if it is not there, checks what it is, and migrates it.
@@ -131,7 +146,25 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     configure(&connection).map_err(|it| sqlite_error(&path, it))?;
     begin_log_anew(&connection).map_err(|it| sqlite_error(&path, it))?;
     migrate(&mut connection, version, MIGRATIONS.len()).map_err(|it| sqlite_error(&path, it))?;
-    Ok(Opened { path, lock, connection })
+    let sealer = go_on_sealing(&path, &mut connection)?;
+    Ok(Opened { path, lock, connection, sealer })
+}
+
+/// Takes the journal's chain up where it ends, unless somebody else has put his hand to that end.
+fn go_on_sealing(path: &Path, connection: &mut Connection) -> Result<Sealer, OpenError> {
+    let key = audit_key::load_or_make(path);
+    let (key, origin) = key.map_err(|source| io_error(&audit_key::place(path), source))?;
+    let public = key.public();
+    let begun = Sealer::begin(key, connection);
+    let begun = begun.map_err(|it| sqlite_error(path, it.into_sqlite()))?;
+    let (sealer, before) = begun.map_err(|wrong| {
+        let path = path.to_owned();
+        OpenError::Tampered { path, wrong }
+    })?;
+    if let (Origin::Made, Some(head)) = (origin, before) {
+        tracing::warn!(old = %head.key, new = %public, "the audit key was gone: a new one signs");
+    }
+    Ok(sealer)
 }
 
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {

@@ -222,6 +222,7 @@ pub(super) fn alone<T>(
     let mut books = Books::new();
     let done = work(&mut Rows { connection, books: &mut books })?;
     accounts::keep(connection, &mut books)?;
+    super::seals::Sealer::of_tests().seal(connection)?;
     Ok(done)
 }
 

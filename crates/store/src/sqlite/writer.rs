@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use farebox_billing::audit::Tip;
 use farebox_billing::ledger::Books;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,9 +18,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::book::unheard::{self, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::accounts;
-use crate::sqlite::fault::{Done, is_full};
+use crate::sqlite::fault::{Done, Fault, is_full};
 use crate::sqlite::open;
 use crate::sqlite::rows::Rows;
+use crate::sqlite::seals::Sealer;
 use crate::sqlite::work::{Asked, End, Pending, Work};
 use crate::waiting::Waiting;
 
@@ -96,6 +98,7 @@ impl Writer {
         connect: Connect,
         guard: impl Send + 'static,
         batching: Batching,
+        sealer: Sealer,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(batching.queue.max(1));
         let shared = Arc::new(Shared {
@@ -111,6 +114,7 @@ impl Writer {
             connection: Some(connection),
             connect,
             books: Books::new(),
+            sealer,
             batching,
             failures: 0,
             closers: Vec::new(),
@@ -206,6 +210,7 @@ struct Engine {
     connect: Connect,
     /// The accounts that were touched lately, as they are in the file.
     books: Books,
+    sealer: Sealer,
     batching: Batching,
     failures: u32,
     closers: Vec<oneshot::Sender<()>>,
@@ -325,6 +330,7 @@ impl Engine {
 
     fn after_failure(&mut self, error: &rusqlite::Error) {
         self.books = Books::new();
+        self.sealer.forget();
         if is_full(error) {
             // Nothing is broken: it goes on when there is room, which a new connection would need
             // as well.
@@ -342,12 +348,14 @@ impl Engine {
             Err(error) => return End::NotApplied(Arc::new(error)),
         };
         let mut rows = Rows { connection, books: &mut self.books };
-        if let Err(error) = run_all(&mut rows, batch) {
+        let tip = match run_all(&mut rows, batch, &self.sealer) {
+            Ok(tip) => tip,
             // The transaction is rolled back after the failure.
-            return End::NotApplied(Arc::new(error));
-        }
+            Err(error) => return End::NotApplied(Arc::new(error)),
+        };
         match connection.prepare_cached("COMMIT").and_then(|mut it| it.execute([])) {
             Ok(_) => {
+                self.sealer.went_on(tip);
                 self.books.forget_transfers();
                 if BOOKS_MAX < self.books.accounts().count() {
                     self.books = Books::new();
@@ -396,11 +404,16 @@ fn is_rolled_back(connection: &Connection) -> bool {
     connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()
 }
 
-/// Runs a batch inside one transaction. On error none of it is applied.
-fn run_all(rows: &mut Rows<'_>, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+/// Runs a batch inside one transaction and seals what it has journalled. On error none of it is applied.
+fn run_all(
+    rows: &mut Rows<'_>,
+    batch: &mut [Box<dyn Work>],
+    sealer: &Sealer,
+) -> rusqlite::Result<Tip> {
     rows.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     batch.iter_mut().try_for_each(|work| work.run(rows))?;
-    accounts::keep(rows.connection, rows.books)
+    accounts::keep(rows.connection, rows.books)?;
+    sealer.seal(rows.connection).map_err(Fault::into_sqlite)
 }
 
 #[cfg(test)]

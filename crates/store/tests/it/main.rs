@@ -1,6 +1,10 @@
 //! The ledger's tests: one contract for every engine, and what each alone has to show.
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "cells of an SQLite row are of any kind")]
+mod audit;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]

@@ -42,7 +42,8 @@ impl Bench {
         let (sender, released) = mpsc::channel();
         let guard = (opened.lock, Notice(sender));
         let batching = Batching { queue: 1024, max: 256, linger: Duration::ZERO };
-        let writer = Writer::start(opened.connection, connect, guard, batching).unwrap();
+        let writer =
+            Writer::start(opened.connection, connect, guard, batching, opened.sealer).unwrap();
         Self { directory, writer, released }
     }
 }
