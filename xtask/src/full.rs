@@ -8,7 +8,7 @@ type Run = (&'static str, &'static str, &'static [(&'static str, &'static str)])
 /// Everything that `./test` does a little of. Each test prints how often it did what.
 const RUNS: &[Run] = &[
     ("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")]),
-    ("farebox-store", "test(/^crash::fault/)", &[("FAREBOX_FAULT_STRIDE", "1")]),
+    ("farebox-store", "test(/^crash::fault/)", &[("FAREBOX_FAULTS_PER_CALL", "100000")]),
     ("farebox-store", "test(/^crash::power/)", &[("FAREBOX_POWER_CUTS", "1000")]),
 ];
 

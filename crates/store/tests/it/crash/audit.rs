@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farebox_billing::Payment;
 use farebox_protocol::{Amount, PaymentId};
-use farebox_store::{Ledger, Recovered, Resolution, SqliteLedger, StoredPayment};
+use farebox_store::{
+    Admitted, Ledger, Recovered, Refusal, Resolution, SettleMode, SqliteLedger, StoredPayment,
+};
 
 use crate::crash::history::{History, charge};
-use crate::crash::worker::{CAPPED_PAYER, CAPPED_UNITS, transaction};
-use crate::support::{at, units};
+use crate::crash::worker::{CAPPED_PAYER, CAPPED_UNITS, key, number, transaction};
+use crate::support::{ask, at, terms, units};
 
 /// Later than every life, and later still.
 const AFTERWARDS: u64 = 1_000_000_000_000;
@@ -32,6 +34,7 @@ pub(super) async fn breaches(ledger: &SqliteLedger, history: &History) -> Vec<St
     breaches.extend(unsound(ledger).await);
     breaches.extend(history.breaches(&after));
     breaches.extend(drain(ledger, history, &after).await);
+    breaches.extend(unbound(ledger, &after).await);
     breaches.extend(unsound(ledger).await);
     breaches
 }
@@ -86,7 +89,7 @@ async fn drain(
         breaches.push(format!("the queue has {} of {} captured", queued.len(), expected.len()));
     }
     for job in jobs {
-        let number = crate::crash::worker::number(&job);
+        let number = number(job.terms.id);
         let on_chain = history.nonce(number);
         if on_chain.is_some() && !job.may_have_been_sent {
             breaches.push(format!("{number}: on the chain, and its settlement would be sent anew"));
@@ -100,6 +103,31 @@ async fn drain(
     }
     if ledger.next_due().await.unwrap().is_some() {
         breaches.push("something is left in the queue".to_owned());
+    }
+    breaches
+}
+
+/// Payments of which it is tried whether their request can be paid for by another.
+const KEYS: usize = 8;
+
+/// What was paid for under a name cannot be paid for again under it.
+async fn unbound(
+    ledger: &SqliteLedger,
+    stored: &BTreeMap<PaymentId, StoredPayment>,
+) -> Vec<String> {
+    let charged = stored.values().rev().filter(|it| charge(&it.state).is_some());
+    let named = charged.filter_map(|it| Some((it.terms.id, key(number(it.terms.id))?)));
+    let mut breaches = Vec::new();
+    for (id, key) in named.take(KEYS) {
+        let other = terms(u64::MAX - number(id), SettleMode::After);
+        let mut admit = ask(&other, at(AFTERWARDS + 3));
+        admit.keys.push(key);
+        let answer = ledger.admit(admit).await.unwrap();
+        let refused = matches!(&answer, Admitted::Refused(Refusal::KeyUsed { payment, .. })
+            if payment.terms.id == id);
+        if !refused {
+            breaches.push(format!("{}: its request was paid for again", number(id)));
+        }
     }
     breaches
 }

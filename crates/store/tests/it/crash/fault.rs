@@ -18,11 +18,9 @@ use crate::support::{Place, payment_id};
 
 /// Payments of the script: one of each plan.
 const PAYMENTS: u64 = 8;
-/// How many of the calls fail that are made very often, if nobody says otherwise: every so many.
-const STRIDE: u64 = 16;
-const STRIDE_VARIABLE: &str = "FAREBOX_FAULT_STRIDE";
-/// Calls of which there are no more than this are all tried.
-const FEW: u64 = 80;
+/// Of calls of one name so many fail in each way, if nobody says otherwise, evenly spread.
+const SAMPLES: u64 = 20;
+const SAMPLES_VARIABLE: &str = "FAREBOX_FAULTS_PER_CALL";
 /// For how many calls a disk is full that has room again afterwards.
 const WHILE_FULL: u64 = 8;
 
@@ -177,11 +175,11 @@ fn check(it: Try) -> Tally {
 fn a_call_that_fails_loses_nothing() {
     strace::require();
     let calls = Script::run(Conduct::Sound, None).calls();
-    let stride = count(STRIDE_VARIABLE, STRIDE);
+    let samples = count(SAMPLES_VARIABLE, SAMPLES);
     let mut tries = Vec::new();
     for (call, made) in &calls {
         for (index, fault) in (0..).zip(FAULTS) {
-            let step = if *made <= FEW { 1 } else { stride };
+            let step = made.div_ceil(samples);
             // Another offset for each fault, so that together they meet more of the calls.
             let first = 1 + index % step;
             let nth = (first..=*made).step_by(step.try_into().unwrap());

@@ -17,10 +17,10 @@ use crate::crash::{bound, count};
 use crate::support::Place;
 
 /// How often a child is killed, if nobody says otherwise.
-const KILLS: u64 = 240;
+const KILLS: u64 = 208;
 const KILLS_VARIABLE: &str = "FAREBOX_KILLS";
 /// So often on one file; then there is a new one.
-const KILLS_PER_FILE: u64 = 12;
+const KILLS_PER_FILE: u64 = 8;
 const WORKERS: u64 = 8;
 /// Payments of one worker in one life, more than it can make.
 const EACH: u64 = 100_000;
