@@ -13,6 +13,7 @@ const CONTRACTS = [
   "Multicall3",
   "Permit2",
   "TestUSDC",
+  "TestUSDCProxy",
   "TestWallet",
   "TestWalletFactory",
   "X402ExactPermit2Proxy",

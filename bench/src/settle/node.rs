@@ -19,6 +19,8 @@ use tokio::process::{Child, Command};
 pub const CHAIN_ID: u64 = 84_532;
 /// USDC on Base Sepolia.
 pub const TOKEN: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
+/// Where its code is.
+const TOKEN_CODE: Address = address!("0x036C000000000000000000000000000000000002");
 /// The slot in which the token keeps balances (`contracts/src/TestUSDC.sol`).
 const BALANCES_SLOT: u64 = 9;
 /// Contracts that x402-rs wants to see before it starts; none of them is called for these payments.
@@ -75,7 +77,16 @@ impl Node {
         rpc.wait().await?;
         // The genesis block has timestamp 1.
         rpc.call("evm_mine", json!([])).await?;
-        rpc.call("anvil_setCode", json!([TOKEN, runtime_code("TestUSDC")?])).await?;
+        // Behind a proxy, as USDC is: so a payment costs what it costs there.
+        rpc.call("anvil_setCode", json!([TOKEN, runtime_code("TestUSDCProxy")?])).await?;
+        rpc.call("anvil_setCode", json!([TOKEN_CODE, runtime_code("TestUSDC")?])).await?;
+        for (name, value) in [
+            ("org.zeppelinos.proxy.implementation", TOKEN_CODE),
+            ("org.zeppelinos.proxy.admin", Address::repeat_byte(0xff)),
+        ] {
+            let set = json!([TOKEN, keccak256(name), value.into_word()]);
+            rpc.call("anvil_setStorageAt", set).await?;
+        }
         rpc.call("anvil_setCode", json!([MULTICALL3, runtime_code("Multicall3")?])).await?;
         for contract in WANTED {
             rpc.call("anvil_setCode", json!([contract, NO_OP])).await?;

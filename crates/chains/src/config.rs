@@ -32,6 +32,9 @@ pub struct NetworkConfig {
     pub smart_wallet_factories: Vec<EvmAddress>,
     /// How many settlements go together in one transaction.
     pub batching: Batching,
+    /// How long each settlement waits for company. None: not at all where nothing is under way, else
+    /// for a part of a block. Some: always so long, which saves gas and takes time.
+    pub batch_wait: Option<Duration>,
     /// The usual time from block to block; decides how often receipts are looked for.
     pub block_time: Duration,
     /// How many blocks must hold the transfer until it counts as settled; 1 is the block itself.
@@ -127,9 +130,9 @@ pub enum Batching {
 }
 
 impl Default for Batching {
-    /// Fifty, where possible.
+    /// A hundred, where possible.
     fn default() -> Self {
-        Self::WherePossible { max: 50 }
+        Self::WherePossible { max: 100 }
     }
 }
 
@@ -221,6 +224,7 @@ impl NetworkConfig {
             sponsoring: GasSponsoring::default(),
             smart_wallet_factories: Vec::new(),
             batching: Batching::default(),
+            batch_wait: None,
             block_time: row.block_time,
             confirmations: 1,
             finality: Finality::usual(row.finality_depth),
@@ -249,6 +253,7 @@ impl NetworkConfig {
             sponsoring: GasSponsoring::default(),
             smart_wallet_factories: Vec::new(),
             batching: Batching::default(),
+            batch_wait: None,
             block_time: Self::BLOCK_TIME,
             confirmations: 1,
             finality: Finality::usual(Self::FINALITY_DEPTH),

@@ -11,6 +11,9 @@ use crate::state::State;
 /// which pay only tokens they know, pay with it.
 pub const TOKEN_ADDRESS: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
 
+/// Where the code of the token lies; at [`TOKEN_ADDRESS`] is a proxy before it, as that of USDC is.
+pub const TOKEN_CODE_ADDRESS: Address = address!("0x036C000000000000000000000000000000000002");
+
 /// Where Permit2 lies on every chain (x402 `exact` and `upto` on EVM, annex).
 pub const PERMIT2_ADDRESS: Address = address!("0x000000000022D473030F116dDEE9F6B43aC78BA3");
 
@@ -49,6 +52,10 @@ pub(crate) const WALLET_FACTORY: &str =
 
 /// Artifact of `contracts/src/TestUSDC.sol`, JSON.
 pub(crate) const TEST_USDC: &str = include_str!("../../../contracts/artifacts/TestUSDC.json");
+
+/// Artifact of `contracts/src/TestUSDCProxy.sol`, JSON.
+pub(crate) const TEST_USDC_PROXY: &str =
+    include_str!("../../../contracts/artifacts/TestUSDCProxy.json");
 
 sol! {
     /// What the chain itself calls on `TestUSDC`.

@@ -10,8 +10,9 @@ use crate::{
     blocks::Blocks,
     contracts::{
         Artifact, EXACT_PERMIT2_PROXY, EXACT_PERMIT2_PROXY_ADDRESS, ITestUsdc, MULTICALL3,
-        MULTICALL3_ADDRESS, PERMIT2, PERMIT2_ADDRESS, TEST_USDC, TOKEN_ADDRESS, UPTO_PERMIT2_PROXY,
-        UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY, WALLET_FACTORY_ADDRESS,
+        MULTICALL3_ADDRESS, PERMIT2, PERMIT2_ADDRESS, TEST_USDC, TEST_USDC_PROXY, TOKEN_ADDRESS,
+        TOKEN_CODE_ADDRESS, UPTO_PERMIT2_PROXY, UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY,
+        WALLET_FACTORY_ADDRESS,
     },
     evm::{self, ChainDb, Env, Rules},
     state::State,
@@ -30,13 +31,21 @@ struct GenesisContract {
     arguments: fn() -> Vec<u8>,
 }
 
-/// Every contract of the first block. To add one, add a row.
+/// The token: constructed where its storage stays, before its code makes place for the proxy.
+static TOKEN: GenesisContract = GenesisContract {
+    name: "TestUSDC",
+    address: TOKEN_ADDRESS,
+    artifact: TEST_USDC,
+    arguments: || minter().abi_encode(),
+};
+
+/// Every other contract of the first block. To add one, add a row.
 static CONTRACTS: &[GenesisContract] = &[
     GenesisContract {
-        name: "TestUSDC",
+        name: "TestUSDCProxy",
         address: TOKEN_ADDRESS,
-        artifact: TEST_USDC,
-        arguments: || minter().abi_encode(),
+        artifact: TEST_USDC_PROXY,
+        arguments: || (TOKEN_CODE_ADDRESS, Address::repeat_byte(0xff)).abi_encode(),
     },
     GenesisContract {
         name: "Permit2",
@@ -113,6 +122,9 @@ pub(crate) fn state(env: &Env) -> Result<State, GenesisError> {
     for account in &DEV_ACCOUNTS {
         state.set_balance(account.address, INITIAL_WEI);
     }
+    let token_code = construct(&mut state, env, &TOKEN)?;
+    state.set_code(TOKEN_CODE_ADDRESS, token_code);
+    state.set_nonce(TOKEN_CODE_ADDRESS, 1);
     for contract in CONTRACTS {
         construct(&mut state, env, contract)?;
     }
@@ -128,16 +140,21 @@ pub(crate) fn state(env: &Env) -> Result<State, GenesisError> {
 }
 
 /// Runs the constructor in place: the creation code lies at the address while it is called, and what
-/// it returns takes its place. So `address(this)` is right and no storage has to be moved.
-fn construct(state: &mut State, env: &Env, contract: &GenesisContract) -> Result<(), GenesisError> {
+/// it returns takes its place. So `address(this)` is right and no storage has to be moved. Returns the
+/// code that lies there then.
+fn construct(
+    state: &mut State,
+    env: &Env,
+    contract: &GenesisContract,
+) -> Result<Bytes, GenesisError> {
     let name = contract.name;
     let artifact = Artifact::parse(contract.artifact)
         .map_err(|source| GenesisError::Artifact { name, source })?;
     state.set_code(contract.address, artifact.creation(&(contract.arguments)()));
     let code = step(state, env, name, (minter(), contract.address, Bytes::new()))?;
-    state.set_code(contract.address, code);
+    state.set_code(contract.address, code.clone());
     state.set_nonce(contract.address, 1);
-    Ok(())
+    Ok(code)
 }
 
 /// Calls a contract and commits what it changed; returns what it returned.

@@ -42,7 +42,7 @@ pub use banner::Banner;
 pub use config::{DevnetConfig, Mining};
 pub use contracts::{
     EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, TOKEN_ADDRESS,
-    UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY_ADDRESS,
+    TOKEN_CODE_ADDRESS, UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY_ADDRESS,
 };
 pub use devnet::{Devnet, DevnetError};
 pub use genesis::{GenesisError, INITIAL_USDC, INITIAL_WEI};

@@ -4,8 +4,8 @@
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolValue;
 use farebox_devnet::{
-    EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, UPTO_PERMIT2_PROXY_ADDRESS,
-    WALLET_FACTORY_ADDRESS,
+    EXACT_PERMIT2_PROXY_ADDRESS, MULTICALL3_ADDRESS, PERMIT2_ADDRESS, TOKEN_CODE_ADDRESS,
+    UPTO_PERMIT2_PROXY_ADDRESS, WALLET_FACTORY_ADDRESS,
 };
 use farebox_protocol::Amount;
 use serde_json::json;
@@ -17,9 +17,10 @@ use crate::rpc::{CHAIN_ID, JsonRpc, RpcError, TOKEN};
 const BINARY: &str = "tests/clients/js/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil";
 const LISTENING: &str = "Listening on ";
 
-/// Our contracts and where they lie. None needs its constructor.
-const CONTRACTS: [(Address, &str); 4] = [
-    (TOKEN, include_str!("../../../contracts/artifacts/TestUSDC.json")),
+/// Our contracts and where they lie. None needs its constructor, but that of the token's proxy.
+const CONTRACTS: [(Address, &str); 5] = [
+    (TOKEN, include_str!("../../../contracts/artifacts/TestUSDCProxy.json")),
+    (TOKEN_CODE_ADDRESS, include_str!("../../../contracts/artifacts/TestUSDC.json")),
     (
         EXACT_PERMIT2_PROXY_ADDRESS,
         include_str!("../../../contracts/artifacts/X402ExactPermit2Proxy.json"),
@@ -29,6 +30,12 @@ const CONTRACTS: [(Address, &str); 4] = [
         include_str!("../../../contracts/artifacts/X402UptoPermit2Proxy.json"),
     ),
     (WALLET_FACTORY_ADDRESS, include_str!("../../../contracts/artifacts/TestWalletFactory.json")),
+];
+
+/// What the constructor of the token's proxy keeps, by the name that its slot is the hash of.
+const PROXY: [(&str, Address); 2] = [
+    ("org.zeppelinos.proxy.implementation", TOKEN_CODE_ADDRESS),
+    ("org.zeppelinos.proxy.admin", Address::repeat_byte(0xff)),
 ];
 
 /// The slots in which the token keeps balances and the supply (`contracts/src/TestUSDC.sol`).
@@ -97,6 +104,10 @@ impl Anvil {
             let code = runtime_code(artifact)
                 .map_err(|source| AnvilError::Artifact { address, source })?;
             rpc.call("anvil_setCode", json!([address, code])).await?;
+        }
+        for (name, value) in PROXY {
+            let set = json!([TOKEN, keccak256(name), value.into_word()]);
+            rpc.call("anvil_setStorageAt", set).await?;
         }
         rpc.call("anvil_setCode", json!([PERMIT2_ADDRESS, real::permit2_code()?])).await?;
         let creation = json!([{ "data": real::multicall3_creation()? }, "latest"]);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::chain::Chain;
 use super::contracts::MULTICALL3;
 use super::deployed::has_code;
-use super::line::Limits;
+use super::line::{Limits, Patience};
 use crate::rpc::{Call, RpcError, garbage, quantity};
 
 /// A transaction takes at most this part of a block, so that it does not wait for an empty one …
@@ -62,9 +62,13 @@ impl Chain {
     /// What goes together here; `None` where each settlement goes by itself.
     pub(super) async fn batch_limits(&self) -> Result<Option<Limits>, RpcError> {
         let Some(most) = self.config().batching.most() else { return Ok(None) };
-        let window = self.config().block_time.checked_div(BLOCK_PART).unwrap_or_default();
-        let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
-        Ok(self.batch_gas_max().await?.map(|gas_max| Limits { most, gas_max, window }))
+        let part = self.config().block_time.checked_div(BLOCK_PART).unwrap_or_default();
+        let (window, patience) = match self.config().batch_wait {
+            Some(wait) => (wait, Patience::Always),
+            None => (part.clamp(WINDOW_MIN, WINDOW_MAX), Patience::UnderLoad),
+        };
+        let limits = |gas_max| Limits { most, gas_max, window, patience };
+        Ok(self.batch_gas_max().await?.map(limits))
     }
 
     async fn batch_gas_max(&self) -> Result<Option<u64>, RpcError> {

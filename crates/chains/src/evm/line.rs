@@ -18,6 +18,17 @@ pub(crate) struct Limits {
     pub(crate) gas_max: u64,
     /// The longest wait for company.
     pub(crate) window: Duration,
+    /// Who waits at all.
+    pub(crate) patience: Patience,
+}
+
+/// Who waits for company.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Whoever comes while transactions are under way.
+    UnderLoad,
+    /// Everybody.
+    Always,
 }
 
 /// Those who wait.
@@ -63,7 +74,8 @@ impl<T> Line<T> {
 
     pub(crate) fn next(&mut self, now: Instant, limits: Limits) -> Next<T> {
         let Some(first) = self.waiting.front() else { return Next::Idle };
-        let is_busy = 0 < self.preparing || BUSY <= self.in_flight;
+        let is_busy =
+            limits.patience == Patience::Always || 0 < self.preparing || BUSY <= self.in_flight;
         let is_full = limits.most <= self.waiting.len() || limits.gas_max <= self.gas;
         let until = first.since.checked_add(limits.window).unwrap_or(now);
         if is_busy && !is_full && now < until {
@@ -113,7 +125,8 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_millis(50);
-    const LIMITS: Limits = Limits { most: 4, gas_max: 100, window: WINDOW };
+    const LIMITS: Limits =
+        Limits { most: 4, gas_max: 100, window: WINDOW, patience: Patience::UnderLoad };
 
     fn line(gases: &[u64], now: Instant) -> Line<usize> {
         let mut line = Line::default();
@@ -152,6 +165,15 @@ mod tests {
         (line.preparing, line.in_flight) = (0, BUSY);
         line.landed();
         assert_eq!(line.next(now, LIMITS), Next::Go(vec![5]));
+    }
+
+    #[tokio::test]
+    async fn where_all_are_patient_even_the_first_waits() {
+        let now = Instant::now();
+        let limits = Limits { patience: Patience::Always, ..LIMITS };
+        let mut line = line(&[10], now);
+        assert_eq!(line.next(now, limits), Next::Wait(now + WINDOW));
+        assert_eq!(line.next(now + WINDOW, limits), Next::Go(vec![0]));
     }
 
     #[tokio::test]

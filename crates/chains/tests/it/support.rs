@@ -106,6 +106,7 @@ pub(crate) fn network_config(urls: &[String]) -> NetworkConfig {
         gas_price_cap_wei: 1 << 50,
         // Where transactions are counted; `batching` has tests of its own.
         batching: Batching::Off,
+        batch_wait: None,
         ..config
     }
 }

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::{SolCall, SolError, SolEvent, SolValue, eip712_domain, sol};
 use farebox_devnet::{
-    DevnetConfig, EXACT_PERMIT2_PROXY_ADDRESS, PERMIT2_ADDRESS, TOKEN_ADDRESS,
+    DevnetConfig, EXACT_PERMIT2_PROXY_ADDRESS, PERMIT2_ADDRESS, TOKEN_CODE_ADDRESS,
     UPTO_PERMIT2_PROXY_ADDRESS,
 };
 use serde::Deserialize;
@@ -140,7 +140,7 @@ impl Recorded {
     async fn chain(&self) -> Net {
         let start = self.deadline.saturating_sub(U256::from(100)).to();
         let net = Net::start(DevnetConfig { start_time: Some(start), ..Default::default() }).await;
-        let code: Bytes = net.ok("eth_getCode", json!([TOKEN_ADDRESS, "latest"])).await;
+        let code: Bytes = net.ok("eth_getCode", json!([TOKEN_CODE_ADDRESS, "latest"])).await;
         net.ok::<Value>("anvil_setCode", json!([self.token, code])).await;
         let balance = keccak256((self.from, U256::from(BALANCES_SLOT)).abi_encode());
         self.store(&net, balance, self.amount).await;

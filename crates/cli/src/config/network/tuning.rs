@@ -13,6 +13,7 @@ pub(super) struct Tuning {
     block_time: Option<Duration>,
     confirmations: Option<u32>,
     batching: Option<Batching>,
+    batch_wait: Option<Duration>,
     tip_floor_wei: Option<u128>,
     gas_price_cap_wei: Option<u128>,
     signer_reserve_wei: Option<u128>,
@@ -28,6 +29,7 @@ impl Tuning {
             block_time: section.optional("block_time", problems, values::duration),
             confirmations: section.optional("confirmations", problems, confirmations),
             batching: section.optional("batch_max", problems, batching),
+            batch_wait: section.optional("batch_wait", problems, batch_wait),
             tip_floor_wei: section.optional("tip_floor_gwei", problems, values::gwei),
             gas_price_cap_wei: section.optional("gas_price_cap_gwei", problems, values::gwei),
             signer_reserve_wei: section.optional("signer_reserve_gwei", problems, values::gwei),
@@ -42,6 +44,7 @@ impl Tuning {
         chain.block_time = self.block_time.unwrap_or(chain.block_time);
         chain.confirmations = self.confirmations.unwrap_or(chain.confirmations);
         chain.batching = self.batching.unwrap_or(chain.batching);
+        chain.batch_wait = self.batch_wait.or(chain.batch_wait);
         chain.tip_floor_wei = self.tip_floor_wei.unwrap_or(chain.tip_floor_wei);
         chain.gas_price_cap_wei = self.gas_price_cap_wei.unwrap_or(chain.gas_price_cap_wei);
         chain.signer_reserve_wei = self.signer_reserve_wei.unwrap_or(chain.signer_reserve_wei);
@@ -80,6 +83,14 @@ fn batching(value: &Value<'_>) -> Result<Batching, Problem> {
         Some(max) => Ok(Batching::Required { max }),
         None => Err(value.wrong(EXPECTED)),
     }
+}
+
+/// A settlement that waits longer is one that its client no longer waits for.
+fn batch_wait(value: &Value<'_>) -> Result<Duration, Problem> {
+    const EXPECTED: &str = "a duration from \"1ms\" to \"5s\"";
+    let wait = values::duration(value)?;
+    let is_good = (Duration::from_millis(1)..=Duration::from_secs(5)).contains(&wait);
+    if is_good { Ok(wait) } else { Err(value.wrong(EXPECTED)) }
 }
 
 /// What one payer is given turns it on.
