@@ -314,6 +314,47 @@ async fn what_cannot_be_bounded_is_refused_before_any_payment() {
     assert_eq!(app.received(), 0);
 }
 
+/// A beta that makes every token dearer has no price here, in whatever header it stands and with or
+/// without a payment; others pass on to the upstream.
+#[tokio::test]
+async fn a_beta_without_a_price_is_refused_before_any_payment() {
+    let sale = messages();
+    let whole = sale.answer.to_string();
+    let app = TestApp::start(Setup::default(), move |_| Script::json(&whole)).await;
+    let body = sale.request(false);
+    let payment = app.quote("POST", sale.path, &body, 1).await;
+    let asked = |betas: &[&'static str], payment: Option<&str>| {
+        let request = app.request("POST", sale.path, &body);
+        let request = betas.iter().fold(request, |it, beta| it.header("anthropic-beta", *beta));
+        TestApp::send(
+            payment.into_iter().fold(request, |it, pay| it.header("payment-signature", pay)),
+        )
+    };
+    for betas in [
+        &["context-1m-2025-08-07"][..],
+        &["files-api-2025-04-14, Context-1M-2025-08-07"],
+        &["files-api-2025-04-14", "context-1m-2025-08-07"],
+    ] {
+        for payment in [None, Some(payment.as_str())] {
+            let answer = asked(betas, payment).await;
+            assert_eq!(answer.status, 400, "{answer:?}");
+            let told = answer.json();
+            assert_eq!(
+                (&told["type"], &told["code"]),
+                (&json!("error"), &json!("malformed_request"))
+            );
+            let message = told["error"]["message"].as_str().unwrap().to_lowercase();
+            assert!(message.contains("`context-1m-2025-08-07`"), "{told}");
+            assert!(message.contains("has no price"), "{told}");
+        }
+    }
+    assert_eq!((app.received(), app.states().await.len()), (0, 0));
+    let answer = asked(&["files-api-2025-04-14"], Some(&payment)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let received = app.upstream.received();
+    assert_eq!(received[0].headers["anthropic-beta"], "files-api-2025-04-14");
+}
+
 #[tokio::test]
 async fn an_answer_of_another_kind_than_asked_is_metered_all_the_same() {
     // A server that streams although nobody asked it to.
