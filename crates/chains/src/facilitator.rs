@@ -35,6 +35,21 @@ pub trait Facilitator: Send + Sync + fmt::Debug {
 
     /// Schemes, networks and settling addresses.
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError>;
+
+    /// On which networks it could settle, as of what it saw last. Asks nobody; nothing is said where
+    /// nothing is known, as of remote facilitators.
+    fn readiness(&self) -> Vec<NetworkReadiness> {
+        Vec::new()
+    }
+}
+
+/// Whether a facilitator can settle on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkReadiness {
+    /// Which.
+    pub network: Network,
+    /// Why it can settle nothing there, with what to do about it; `None` as far as nothing is in the way.
+    pub obstacle: Option<String>,
 }
 
 /// The outcome of a verification that took place.

@@ -30,13 +30,13 @@ pub use crate::evm::{
     sign_exact, sign_permit2_exact, sign_upto,
 };
 pub use crate::facilitator::{
-    Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, Lookup, NetworkReadiness, SettleError, Settlement, Verification,
 };
 pub use crate::local::{ChainReader, LocalFacilitator, SetupError};
 pub use crate::networks::{
     NETWORKS, NetworkKind, NetworkRow, TokenRow, find_network, find_network_v1, find_token,
 };
-pub use crate::remote::{RemoteConfig, RemoteFacilitator};
+pub use crate::remote::{NotAdmitted, RemoteConfig, RemoteFacilitator};
 pub use crate::scheme::{BadPayload, Charging, Identified, Scheme, TransferMethod};
 pub use crate::schemes::{SCHEMES, find_scheme, find_scheme_on_wire, says_used, scheme_of};
 pub use crate::transaction_log::{

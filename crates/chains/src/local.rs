@@ -18,7 +18,7 @@ use crate::evm::{
     NoStanding, Problem, Refusal, SignerStatus, SigningKeys,
 };
 use crate::facilitator::{
-    Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, Lookup, NetworkReadiness, SettleError, Settlement, Verification,
 };
 use crate::rpc::{RpcError, node_client};
 use crate::scheme::Scheme;
@@ -272,6 +272,14 @@ impl Facilitator for LocalFacilitator {
         signers.insert("eip155:*".to_owned(), Value::Array(addresses));
         let kinds = [kinds, in_v1].concat();
         Ok(SupportedResponse { kinds, extensions, signers, rest: Object::new() })
+    }
+
+    fn readiness(&self) -> Vec<NetworkReadiness> {
+        let of = |chain: &Arc<Chain>| NetworkReadiness {
+            network: chain.network().clone(),
+            obstacle: chain.obstacle(),
+        };
+        self.chains.0.iter().map(of).collect()
     }
 }
 

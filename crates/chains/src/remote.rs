@@ -47,6 +47,27 @@ pub struct RemoteFacilitator {
     reader: Option<ChainReader>,
 }
 
+/// A facilitator that turns this caller away, whatever it asks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// The key is not one that it knows.
+    #[error("{host} does not accept the key that it is sent (HTTP status {status})")]
+    WrongKey {
+        /// Whose host.
+        host: String,
+        /// What it answers.
+        status: u16,
+    },
+    /// It lets in nobody without a key.
+    #[error("{host} asks for a key (HTTP status {status}), and none is configured")]
+    NoKey {
+        /// Whose host.
+        host: String,
+        /// What it answers.
+        status: u16,
+    },
+}
+
 impl RemoteFacilitator {
     /// A client of these facilitators. With a `reader`, what payers have is read, every claimed
     /// settlement is looked up on its chain before it is believed, and payments can be looked up.
@@ -69,6 +90,26 @@ impl RemoteFacilitator {
         let authorization = config.bearer.as_ref().map(bearer).transpose()?;
         let client = read::Client { http, authorization };
         Ok(Self { client, urls: config.urls, reader })
+    }
+
+    /// Whether each of them lets this caller in. What is sent to `/verify` is no request, so that nothing
+    /// is decided and nothing moves; whoever cannot be reached now says nothing of it.
+    pub async fn check(&self) -> Vec<NotAdmitted> {
+        let mut found = Vec::new();
+        for url in &self.urls {
+            let host = host_of(url).to_string();
+            match self.client.knock(url).await {
+                Ok(status @ (401 | 403)) if self.client.authorization.is_some() => {
+                    found.push(NotAdmitted::WrongKey { host, status });
+                }
+                Ok(status @ (401 | 403)) => found.push(NotAdmitted::NoKey { host, status }),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(host, %error, "whether a facilitator lets us in is not known");
+                }
+            }
+        }
+        found
     }
 
     /// Asks in turn until somebody answers in full; only for what moves nothing.

@@ -115,6 +115,8 @@ pub(crate) async fn facilitator(
                     .help("check `url` in [facilitator]")
             })?;
             refuse_if_any(&unsupported(&supported, routes))?;
+            // `/supported` is open to everybody: a wrong key would show at the first payment.
+            refuse_if_any(&remote.check().await)?;
             Ok(Arc::new(remote))
         }
     }

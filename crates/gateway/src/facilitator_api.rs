@@ -40,6 +40,7 @@ use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{Limits, PathPattern};
 use crate::problem::{Kind, Problem};
+use crate::readiness::obstacles;
 use crate::routes::{HEALTH, READY};
 use crate::server::listening::{Answers, Listening};
 
@@ -126,10 +127,10 @@ impl FacilitatorServer {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let leaving = CancellationToken::new();
-        let left = leaving.clone();
+        let (left, settles) = (leaving.clone(), Arc::clone(&parts.facilitator));
         let router = facilitator_router(parts)
             .route(HEALTH, get(|| async { StatusCode::NO_CONTENT }))
-            .route(READY, get(async move || ready(&left)));
+            .route(READY, get(async move || ready(&left, &*settles)));
         let request_bytes_max = limits.request_bytes_max.min(BODY_BYTES_MAX);
         let limits = Limits { request_bytes_max, ..limits };
         let alone = Alone { router, limits, bodies: Arc::new(Bodies::new()) };
@@ -160,11 +161,15 @@ impl FacilitatorServer {
     }
 }
 
-fn ready(leaving: &CancellationToken) -> Response {
+fn ready(leaving: &CancellationToken, facilitator: &dyn Facilitator) -> Response {
     if leaving.is_cancelled() {
         return Problem::new(Kind::ShuttingDown, "The facilitator is stopping.").into_response();
     }
-    StatusCode::NO_CONTENT.into_response()
+    match obstacles(facilitator) {
+        Ok(some) if some.is_empty() => StatusCode::NO_CONTENT.into_response(),
+        Ok(some) => Json(json!({ "status": "ready", "obstacles": some })).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 async fn verify(State(api): State<FacilitatorParts>, headers: HeaderMap, body: Bytes) -> Response {

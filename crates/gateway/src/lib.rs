@@ -15,6 +15,7 @@ mod own;
 mod probe;
 mod problem;
 mod proxy;
+mod readiness;
 mod routes;
 mod server;
 mod settlement;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::problem::{Kind, NO_STORE, Problem};
+use crate::readiness::{Obstacle, obstacles};
 use crate::routes::{HEALTH, READY, RECEIPTS};
 
 /// Whether a path is one of these.
@@ -32,22 +33,34 @@ pub(crate) async fn answer(
     match path.strip_prefix(RECEIPTS) {
         Some(id) => receipt(app, id).await,
         None if path == READY => ready(app).await,
-        None => Ok(json(&Status { status: "ok" })),
+        None => Ok(json(&Status::of("ok"))),
     }
 }
 
 #[derive(Serialize)]
 struct Status {
     status: &'static str,
+    /// Networks on which nothing can be settled, while others go on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    obstacles: Vec<Obstacle>,
 }
 
-/// Whether requests should be sent here: the ledger answers and no shutdown is announced.
+impl Status {
+    const fn of(status: &'static str) -> Self {
+        Self { status, obstacles: Vec::new() }
+    }
+}
+
+/// Whether requests should be sent here: the ledger answers, payments can be settled somewhere, and no
+/// shutdown is announced.
 async fn ready(app: &App) -> Result<Response<Body>, Problem> {
     if app.leaving.is_cancelled() {
         return Err(Problem::new(Kind::ShuttingDown, "The gateway is stopping."));
     }
     match app.ledger.next_due().await {
-        Ok(_) => Ok(json(&Status { status: "ready" })),
+        Ok(_) => {
+            Ok(json(&Status { obstacles: obstacles(&*app.facilitator)?, ..Status::of("ready") }))
+        }
         Err(error) => {
             Err(Problem::new(Kind::Unavailable, "The ledger does not answer.").caused_by(error))
         }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use farebox_chains::{
-    EvmToken, Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
-    check_payment, check_settlement,
+    EvmToken, Facilitator, FacilitatorError, Lookup, NetworkReadiness, SettleError, Settlement,
+    Verification, check_payment, check_settlement,
 };
 use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
 use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
@@ -30,6 +30,7 @@ struct State {
     landed: HashMap<PaymentId, Settlement>,
     on_verify: OnVerify,
     on_settle: OnSettle,
+    readiness: Vec<NetworkReadiness>,
     verifications: u64,
     settlements: u64,
 }
@@ -70,6 +71,7 @@ impl FakeFacilitator {
             landed: HashMap::new(),
             on_verify: OnVerify::Honest,
             on_settle: OnSettle::Honest,
+            readiness: Vec::new(),
             verifications: 0,
             settlements: 0,
         };
@@ -84,6 +86,11 @@ impl FakeFacilitator {
     /// From now on.
     pub fn on_settle(&self, behaviour: OnSettle) {
         self.state().on_settle = behaviour;
+    }
+
+    /// On which networks it can settle, from now on.
+    pub fn set_readiness(&self, readiness: Vec<NetworkReadiness>) {
+        self.state().readiness = readiness;
     }
 
     /// What an address has; any spelling.
@@ -257,5 +264,9 @@ impl Facilitator for FakeFacilitator {
             "signers": {"eip155:*": [SETTLER]},
         }))
         .map_err(|_| unreachable())
+    }
+
+    fn readiness(&self) -> Vec<NetworkReadiness> {
+        self.state().readiness.clone()
     }
 }

@@ -135,6 +135,12 @@ impl Chain {
         }
     }
 
+    /// Why nobody could take a payment on this network, if nobody could.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        let nobody = self.signers.all().iter().all(|it| it.funds.are_low());
+        nobody.then(|| self.signers.why_nobody().to_string())
+    }
+
     /// How the signers of this network are.
     pub(crate) fn signer_status(&self) -> Vec<SignerStatus> {
         let status = |it: &Arc<Signer>| SignerStatus {

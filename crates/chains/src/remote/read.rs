@@ -66,19 +66,11 @@ impl Client {
         (method, base, path): (Method, &Url, &str),
         body: Option<&VerifyRequest>,
     ) -> Result<T, Failure> {
-        let url = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-        let mut request = self.http.request(method, url).header(ACCEPT, "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
+        let mut request = self.request(method, base, path);
         if let Some(body) = body {
             let body = serde_json::to_vec(body).map_err(Failure::Unwritten)?;
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let failed = |error: reqwest::Error| {
-            let error = error.without_url();
-            if error.is_connect() { Failure::Unreachable(error) } else { Failure::NoAnswer(error) }
-        };
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         let garbage = |what| Failure::Garbage { what, status: status.as_u16() };
@@ -97,6 +89,27 @@ impl Client {
             Err(_) => Err(garbage("something that is not the body that x402 describes")),
         }
     }
+
+    /// The status that no request at all is answered with.
+    pub(super) async fn knock(&self, base: &Url) -> Result<u16, Failure> {
+        let request = self.request(Method::POST, base, "verify");
+        let request = request.header(CONTENT_TYPE, "application/json").body("{}");
+        Ok(request.send().await.map_err(failed)?.status().as_u16())
+    }
+
+    fn request(&self, method: Method, base: &Url, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}/{path}", base.as_str().trim_end_matches('/'));
+        let request = self.http.request(method, url).header(ACCEPT, "application/json");
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
+    }
+}
+
+fn failed(error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    if error.is_connect() { Failure::Unreachable(error) } else { Failure::NoAnswer(error) }
 }
 
 /// What a facilitator says of a payment, if it speaks of this payment.

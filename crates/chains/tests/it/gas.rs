@@ -128,6 +128,8 @@ async fn a_signer_without_gas_money_takes_no_payments() {
     assert_eq!(status[0].funds, SignerFunds::Low { wei: 0 });
     assert_eq!(status[0].address.to_string(), stranger);
     assert!(matches!(status[1].funds, SignerFunds::Enough { .. }), "{status:?}");
+    let [network] = &world.facilitator.readiness()[..] else { panic!("one network") };
+    assert_eq!(network.obstacle, None, "another signer goes on");
     let requests: Vec<_> = (0..8).map(|number| pay(&payer(), &demand(10), number)).collect();
     let results = join_all(requests.iter().map(|it| world.facilitator.settle(it, now()))).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -142,6 +144,9 @@ async fn without_any_gas_money_it_is_said_whom_to_send_some() {
     let world = World::with(Mining::Instant, vec![key(STRANGER)], |config| config).await;
     let funds = || world.facilitator.signer_status()[0].funds;
     until("the balance is known", || async { funds() == SignerFunds::Low { wei: 0 } }).await;
+    let obstacle = || world.facilitator.readiness().remove(0).obstacle;
+    let told = obstacle().unwrap();
+    assert!(told.contains(&stranger.to_string()) && told.contains("send some to"), "{told}");
     let request = pay(&payer(), &demand(1_000), 1);
     let why = why(world.facilitator.settle(&request, now()).await);
     assert!(why.contains(&stranger.to_string()) && why.contains("has 0 wei"), "{why}");
@@ -150,6 +155,7 @@ async fn without_any_gas_money_it_is_said_whom_to_send_some() {
     until("it has gas money", || async { world.facilitator.settle(&request, now()).await.is_ok() })
         .await;
     assert_eq!(world.balance(PAY_TO).await, 1_000);
+    assert_eq!(obstacle(), None);
     world.end().await;
 }
 

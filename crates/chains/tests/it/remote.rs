@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farebox_chains::{
-    ChainReader, Facilitator, FacilitatorError, Lookup, RemoteConfig, RemoteFacilitator,
-    SettleError, Verification, sign_eip2612_permit,
+    ChainReader, Facilitator, FacilitatorError, Lookup, NotAdmitted, RemoteConfig,
+    RemoteFacilitator, SettleError, Verification, sign_eip2612_permit,
 };
 use farebox_devnet::Mining;
 use farebox_protocol::wire::SettleRequest;
@@ -160,6 +160,28 @@ async fn who_asks_with_a_key_shows_it_and_without_it_nothing_is_sent() {
     let error = known_remote(&["https://a.example"], None, Some("a\nb")).unwrap_err();
     assert!(error.to_string().contains("cannot stand in a header"), "{error}");
     assert!(!format!("{error:?}").contains("a\\nb"), "{error:?}");
+}
+
+/// Before the first payment does.
+#[tokio::test]
+async fn a_caller_who_is_not_let_in_is_told_so() {
+    let open = Fake::start(Script::Answer(400, "{}".to_owned())).await;
+    let keyed = Fake::start(Script::Known("Bearer key of ours".to_owned(), "{}".to_owned())).await;
+    let gone = "http://127.0.0.1:1/";
+    let status = 401;
+    let host = keyed.url.trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    for (key, expected) in [
+        (Some("key of ours"), None),
+        (Some("another"), Some(NotAdmitted::WrongKey { host: host.clone(), status })),
+        (None, Some(NotAdmitted::NoKey { host, status })),
+    ] {
+        let remote = known_remote(&[&open.url, gone, &keyed.url], None, key).unwrap();
+        let found = remote.check().await;
+        assert_eq!(found, Vec::from_iter(expected), "{key:?}");
+        assert!(found.iter().all(|it| !it.to_string().contains("another")), "{found:?}");
+    }
+    keyed.end().await;
+    open.end().await;
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use farebox_billing::Price;
-use farebox_gateway::Route;
+use farebox_chains::stock_v1_name;
+use farebox_gateway::{OfferTemplate, Route, Versions};
 
 use super::{Config, FacilitatorPlan, NetworkPlan, Selling};
 use crate::output::{Align, Table};
@@ -64,6 +65,7 @@ fn routes(selling: &Selling) -> Table {
         ("price", left),
         ("offers", left),
         ("settles", left),
+        ("x402", left),
     ]);
     for route in &selling.gateway.routes {
         let implied = selling.is_implied(route);
@@ -73,6 +75,7 @@ fn routes(selling: &Selling) -> Table {
             price_in_words(&route.price),
             offers(route),
             if route.offers.is_empty() { "-" } else { route.settle.as_str() }.to_owned(),
+            versions(route).to_owned(),
         ]);
     }
     table
@@ -86,6 +89,18 @@ pub(crate) fn price_in_words(price: &Price) -> String {
         Price::Tokens { input_per_1m, output_per_1m } => {
             format!("${input_per_1m} per 1M tokens in, ${output_per_1m} out")
         }
+    }
+}
+
+/// Which versions of x402 a route is paid by; v1 has `exact` by EIP-3009 alone, on networks that its
+/// clients have a name for.
+fn versions(route: &Route) -> &'static str {
+    let by_v1 =
+        |it: &OfferTemplate| it.scheme.word() == "exact" && stock_v1_name(&it.network).is_some();
+    match route.versions {
+        _ if route.offers.is_empty() => "-",
+        Versions::TwoAndOne if route.offers.iter().any(by_v1) => "v2, v1",
+        Versions::TwoAndOne | Versions::TwoOnly => "v2",
     }
 }
 

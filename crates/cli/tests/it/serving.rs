@@ -219,6 +219,59 @@ async fn sigterm_announces_the_end_serves_on_and_finishes_what_was_paid_for() {
     assert_eq!(shop.chain.tokens_of(seller).await.unwrap(), *charge);
 }
 
+/// The first payment is too late to learn that nobody settles it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_settles_through_a_facilitator_that_knows_its_key_and_starts_by_no_other() {
+    const NAMED: &str = "[{ name = \"shop\", key = { file = \"shop.key\" } }]";
+    let answer = r#"{"choices":[{"message":{"content":"hi"}}]}"#;
+    let shop = Shop::open("0s", move |_| Script::json(answer)).await;
+    let secret = |name: &str, key: &str| {
+        let file = shop.directory.path().join(name);
+        fs::write(&file, key).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    };
+    secret("shop.key", "key-of-the-shop-0123456789");
+    secret("wrong.key", "key-of-nobody-0123456789");
+    let file = shop.directory.path().join("farebox.toml");
+    let local = fs::read_to_string(&file).unwrap();
+    let signers = "signers = [{ file = \"settler.key\" }]";
+    fs::write(&file, local.replace(signers, &format!("{signers}\nkeys = {NAMED}"))).unwrap();
+    let facilitator = shop.run("facilitator", &[]);
+    let through = |key: &str| {
+        let url = format!("url = [\"{}\"]", facilitator.url);
+        fs::write(&file, local.replace(signers, &format!("{url}\n{key}"))).unwrap();
+    };
+    for (key, words) in [
+        ("", "asks for a key (HTTP status 401)"),
+        ("api_key = { file = \"wrong.key\" }", "does not accept the key"),
+    ] {
+        through(key);
+        let ran = Command::new(env!("CARGO_BIN_EXE_farebox"))
+            .args(["serve", "--config", "farebox.toml"])
+            .current_dir(shop.directory.path())
+            .env_clear()
+            .output()
+            .unwrap();
+        assert!(!ran.status.success());
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(told.contains(words) && told.contains("127.0.0.1"), "{key}: {told}");
+        assert!(!told.contains("key-of"), "{told}");
+    }
+    through("api_key = { file = \"shop.key\" }");
+    let mut gateway = shop.serve(&[]);
+    assert_eq!(shop.status(&gateway, "/readyz").await, StatusCode::OK);
+    let (answer, _) = shop.buy(&gateway, false, 1).await;
+    assert_eq!(answer.status(), StatusCode::OK, "{}", shop.log());
+    assert!(answer.headers().contains_key("payment-response"));
+    gateway.signal("-TERM");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+    let payments = shop.payments().await;
+    let [payment] = payments.as_slice() else { panic!("{payments:?}") };
+    let Payment::Settled { charge, .. } = &payment.state else { panic!("{payment:?}") };
+    let seller = payment.terms.pay_to.parse().unwrap();
+    assert_eq!(shop.chain.tokens_of(seller).await.unwrap(), *charge);
+}
+
 /// The file of a gateway is good for a facilitator alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_facilitator_alone_asks_for_keys_and_announces_its_end() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
+use farebox_chains::NetworkReadiness;
 use farebox_gateway::{Limits, Mount, PathPattern, Probe, Step};
 use farebox_protocol::PaymentId;
 use farebox_store::{Ledger as _, SettleMode};
@@ -122,6 +123,34 @@ async fn an_announced_shutdown_takes_readiness_alone() {
     assert_eq!(app.ask("GET", "/healthz", "").await.status, 200);
     assert_eq!(app.buy("GET", "/premium/a", "", 1).await.status, 200);
     app.until_states(&["settled"]).await;
+}
+
+/// A network without gas money is named; the gateway is out of service once there is no other.
+#[tokio::test]
+async fn a_gateway_that_can_settle_nothing_is_not_ready() {
+    let app = TestApp::start(Setup::default(), |_| Script::json("{}")).await;
+    let of = |network: &str, obstacle: Option<&str>| NetworkReadiness {
+        network: network.parse().unwrap(),
+        obstacle: obstacle.map(ToOwned::to_owned),
+    };
+    let dry = "no signer has the gas money: send some to 0xABC";
+    app.facilitator.set_readiness(vec![of("eip155:1", Some(dry)), of("eip155:10", None)]);
+    let ready = app.ask("GET", "/readyz", "").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    let obstacles = serde_json::json!([{ "network": "eip155:1", "obstacle": dry }]);
+    assert_eq!(ready.json(), serde_json::json!({ "status": "ready", "obstacles": obstacles }));
+    app.facilitator.set_readiness(vec![of("eip155:1", Some(dry)), of("eip155:10", Some("x"))]);
+    let not = app.ask("GET", "/readyz", "").await;
+    not.assert_problem(503, "unavailable");
+    let told = not.json()["detail"].as_str().unwrap().to_owned();
+    assert!(told.contains("eip155:1: no signer") && told.contains("eip155:10: x"), "{told}");
+    // It lives all the same, and is ready as soon as there is gas money again.
+    assert_eq!(app.ask("GET", "/healthz", "").await.status, 200);
+    app.facilitator.set_readiness(vec![of("eip155:1", None), of("eip155:10", None)]);
+    assert_eq!(
+        app.ask("GET", "/readyz", "").await.json(),
+        serde_json::json!({ "status": "ready" })
+    );
 }
 
 #[tokio::test]
