@@ -28,7 +28,7 @@ pub(super) async fn breaches(ledger: &SqliteLedger, history: &History) -> Vec<St
     let again = ledger.recover(at(AFTERWARDS + 1)).await.unwrap();
     let after = stored(ledger).await;
     must("recovery is not idempotent", again == Recovered::default());
-    must("recovery changes what it recovered", format!("{before:?}") == format!("{after:?}"));
+    must("recovery changes what it recovered", are_the_same(&before, &after));
     must("the totals are not the sums of the payments", totals_agree(ledger, &after).await);
     must("a payer has more open than may be", exposure(&after) <= units(CAPPED_UNITS));
     breaches.extend(unsound(ledger).await);
@@ -42,6 +42,19 @@ pub(super) async fn breaches(ledger: &SqliteLedger, history: &History) -> Vec<St
 async fn stored(ledger: &SqliteLedger) -> BTreeMap<PaymentId, StoredPayment> {
     let all = ledger.list(None, usize::MAX).await.unwrap();
     all.into_iter().map(|it| (it.terms.id, it)).collect()
+}
+
+fn are_the_same(
+    one: &BTreeMap<PaymentId, StoredPayment>,
+    other: &BTreeMap<PaymentId, StoredPayment>,
+) -> bool {
+    let same = |(one, other): (&StoredPayment, &StoredPayment)| {
+        one.terms == other.terms
+            && (&one.state, one.answer, &one.refund_owed)
+                == (&other.state, other.answer, &other.refund_owed)
+            && (one.admitted_at, one.changed_at) == (other.admitted_at, other.changed_at)
+    };
+    one.len() == other.len() && one.values().zip(other.values()).all(same)
 }
 
 /// What the ledger's own audit finds.

@@ -136,6 +136,7 @@ fn every_claim_that_is_not_true_is_noticed() {
         (&[Asked, Held, Captured(60), Rejected], captured(), "rejected and not ended"),
         (&[Asked, Held, Captured(60), Sent], settled(1), "as the chain says"),
         (&[Asked, Held, Captured(60), Sent], captured(), "sent and not marked"),
+        (&[Asked, Held, Broadcast(1), Settled(1), Owed], settled(1), "owed back and forgotten"),
         (&[], captured(), "nobody asked"),
     ];
     for (said, stored, expected) in rows {

@@ -49,6 +49,8 @@ pub(super) enum What {
     Settled(u64),
     Rejected,
     Sent,
+    /// Owed back to its payer.
+    Owed,
     /// After an unknown outcome the ledger was asked, and said this.
     Seen(String),
     /// The ledger gave no good answer to an operation.
@@ -84,6 +86,7 @@ impl fmt::Display for Event {
             What::Settled(nonce) => write!(f, "settled {nonce}"),
             What::Rejected => f.write_str("rejected"),
             What::Sent => f.write_str("sent"),
+            What::Owed => f.write_str("owed"),
             What::Seen(text) => write!(f, "seen {text}"),
             What::Trouble(text) => write!(f, "trouble {}", text.replace('\n', " ")),
         }
@@ -118,6 +121,7 @@ impl FromStr for Event {
             "settled" => What::Settled(count()?),
             "rejected" => What::Rejected,
             "sent" => What::Sent,
+            "owed" => What::Owed,
             "seen" => What::Seen(argument.to_owned()),
             "trouble" => What::Trouble(argument.to_owned()),
             _ => return Err(()),

@@ -37,6 +37,7 @@ struct Told {
     broadcast: BTreeSet<u64>,
     settled: Option<u64>,
     sent: u32,
+    owed: u32,
     /// Nobody waits for it any more.
     over: bool,
 }
@@ -137,6 +138,7 @@ impl Told {
             What::Settled(nonce) => self.settled = Some(*nonce),
             What::Rejected => hold.end = End::Rejected,
             What::Sent => (self.sent, self.over) = (self.sent + 1, true),
+            What::Owed => (self.owed, self.over) = (self.owed + 1, true),
             What::Used => self.over = true,
             What::Opened
             | What::Recovered
@@ -171,6 +173,7 @@ impl Told {
             ("settled or not as the chain says", !self.agrees_with_chain(number, &it.state)),
             ("rejected and not ended", rejected && !self.may_be_given_back(number, &it.state)),
             ("sent and not marked", self.sent != 0 && it.answer != AnswerMark::Sent),
+            ("owed back and forgotten", self.owed != 0 && it.refund_owed.is_none()),
             ("sent and owed back", self.sent != 0 && it.refund_owed.is_some()),
         ]);
         broken(rules)

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tempfile::TempDir;
+
 use crate::crash::disk::{Disk, Honesty, Image};
 use crate::crash::history::History;
 use crate::crash::load::{Conduct, Orders, Size};
@@ -35,8 +37,9 @@ pub(super) struct Tally {
 
 /// Runs a child where those files lie; what it did to its disk and said.
 fn live(place: &Place, orders: &Orders, fault: Option<&str>) -> Vec<Step> {
-    let traces = Place::in_memory();
-    let trace = traces.directory.path().join("trace");
+    // Too long for some machines' memory.
+    let traces = TempDir::new().unwrap();
+    let trace = traces.path().join("trace");
     let mut options = [strace::FAST, "-y", "-xx", "-s", "10000000", "-o", trace.to_str().unwrap()]
         .map(ToOwned::to_owned)
         .to_vec();

@@ -41,6 +41,8 @@ type Done<T = ()> = Result<T, GaveUp>;
 enum Plan {
     ReleasedWhileHeld,
     ReleasedWhileServing,
+    /// Metered, and taken back before anything left.
+    Withdrawn,
     Stream,
     /// The answer waits for its settlement.
     Withheld,
@@ -53,10 +55,11 @@ enum Plan {
 fn plan(number: u64) -> Plan {
     match number % 8 {
         0 => Plan::ReleasedWhileHeld,
-        2 | 6 => Plan::Withheld,
+        2 => Plan::Withheld,
         3 => Plan::Before,
         4 => Plan::Background,
         5 => Plan::ReleasedWhileServing,
+        6 => Plan::Withdrawn,
         _ => Plan::Stream,
     }
 }
@@ -152,6 +155,7 @@ impl Worker {
             Plan::ReleasedWhileHeld | Plan::ReleasedWhileServing => {
                 self.release(number, hold).await
             }
+            Plan::Withdrawn => self.withdraw(number, hold).await,
             Plan::Stream => self.stream(number, hold).await,
             Plan::Background => {
                 self.capture(number, hold, 60, AnswerMark::Leaving).await?;
@@ -160,12 +164,14 @@ impl Worker {
             }
             Plan::Withheld | Plan::Before => {
                 self.capture(number, hold, 60, AnswerMark::Withheld).await?;
-                let settled = self.settle_own(number).await?;
-                if settled {
-                    Self::leave(number, 60);
-                    self.sent(number).await?;
+                if !self.settle_own(number).await? {
+                    return Ok(());
                 }
-                Ok(())
+                if plan == Plan::Before && number.is_multiple_of(3) {
+                    return self.owe(number).await;
+                }
+                Self::leave(number, 60);
+                self.sent(number).await
             }
         }
     }
@@ -177,6 +183,7 @@ impl Worker {
             Plan::Background => SettleMode::Background,
             Plan::ReleasedWhileHeld
             | Plan::ReleasedWhileServing
+            | Plan::Withdrawn
             | Plan::Stream
             | Plan::Withheld => SettleMode::After,
         };
@@ -216,6 +223,26 @@ impl Worker {
         let released = async || self.ledger.release(&hold, why, self.at(3)).await;
         self.insist(number, released, |it| it.state == Payment::Released { why }).await?;
         Event::say(number, What::Released);
+        Ok(())
+    }
+
+    async fn withdraw(&self, number: u64, hold: Hold) -> Done {
+        let why = Release::UpstreamFailed;
+        // Nobody is told of this checkpoint, so that it may be forgotten.
+        let metered = async || self.ledger.meter(&hold, units(10), self.at(3)).await;
+        self.insist(number, metered, |_| false).await?;
+        let withdrawn = async || self.ledger.withdraw(&hold, why, self.at(3)).await.map(drop);
+        self.insist(number, withdrawn, |it| it.state == Payment::Released { why }).await?;
+        Event::say(number, What::Released);
+        Ok(())
+    }
+
+    /// The work that was paid for before has failed.
+    async fn owe(&self, number: u64) -> Done {
+        let id = payment_id(number);
+        let owed = async || self.ledger.owe_refund(id, "upstream_failed", self.at(9)).await;
+        self.insist(number, owed, |it| it.refund_owed.is_some()).await?;
+        Event::say(number, What::Owed);
         Ok(())
     }
 
