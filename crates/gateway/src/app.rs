@@ -16,6 +16,7 @@ use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, Limits, PathPattern, Route};
 use crate::entropy::Entropy;
+use crate::kept::Kept;
 use crate::probe::{Probe, Step};
 use crate::problem::{Kind, Prepared, Problem};
 use crate::proxy::claim::Claims;
@@ -53,6 +54,8 @@ pub(crate) struct App {
     pub(crate) unpaid: Prepared,
     /// The room for clients' bodies.
     pub(crate) bodies: Bodies,
+    /// Answers for repeats.
+    pub(crate) kept: Arc<Kept>,
     /// Payments before their hold.
     pub(crate) claims: Arc<Claims>,
     /// Payments past their hold, and settlements: a shutdown waits for them.
@@ -109,6 +112,7 @@ impl App {
             seal_key,
             unpaid: Problem::new(Kind::PaymentRequired, detail).prepare(),
             bodies: Bodies::new(),
+            kept: Kept::new(),
             claims: Claims::new(),
             payments,
             leaving: CancellationToken::new(),

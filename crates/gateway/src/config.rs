@@ -52,6 +52,17 @@ pub struct Route {
     pub models: Models,
     /// Whose payments are taken.
     pub versions: Versions,
+    /// Whether its answers are kept for repeats; not, unless it says so, for they are private.
+    pub keep: Option<Keep>,
+}
+
+/// How an answer is kept, in memory, for whoever asks again for what it has bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// For how long.
+    pub span: Duration,
+    /// Longer ones are not kept.
+    pub bytes_max: usize,
 }
 
 /// The versions of x402 in which a route is paid for.

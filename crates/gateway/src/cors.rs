@@ -18,7 +18,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
 );
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, \
-     farebox-receipt, x-farebox-charged, x-should-retry, retry-after",
+     farebox-receipt, x-farebox-charged, idempotent-replayed, x-should-retry, retry-after",
 );
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

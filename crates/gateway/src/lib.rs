@@ -11,6 +11,7 @@ mod cors;
 mod dispatch;
 mod entropy;
 mod facilitator_api;
+mod kept;
 mod own;
 mod probe;
 mod problem;
@@ -26,8 +27,8 @@ mod upstream;
 pub use crate::app::Mount;
 pub use crate::clock::{Clock, SystemClock};
 pub use crate::config::{
-    ApiKey, GatewayConfig, Limits, ModelPattern, Models, OfferTemplate, OfferToken, PathPattern,
-    Route, Upstream, Versions,
+    ApiKey, GatewayConfig, Keep, Limits, ModelPattern, Models, OfferTemplate, OfferToken,
+    PathPattern, Route, Upstream, Versions,
 };
 pub use crate::entropy::Entropy;
 pub use crate::facilitator_api::terms::{Callers, FacilitatorTerms, Seller};

@@ -50,6 +50,10 @@ pub(crate) enum Kind {
     PaymentInProgress,
     /// This payment was used.
     PaymentAlreadyUsed,
+    /// The request was paid for before, by another payment, and its answer is not kept.
+    AlreadyAnswered,
+    /// The idempotency key belongs to another request.
+    KeyReused,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// The request has no price.
@@ -116,6 +120,10 @@ impl Kind {
             }
             Self::PaymentAlreadyUsed => {
                 (S::CONFLICT, "payment_already_used", "Payment already used", Harmful)
+            }
+            Self::AlreadyAnswered => (S::CONFLICT, "already_answered", "Already answered", Harmful),
+            Self::KeyReused => {
+                (S::CONFLICT, "idempotency_key_reused", "Idempotency key reused", Harmful)
             }
             Self::BodyTooLarge => {
                 (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", Harmless)
@@ -268,6 +276,12 @@ impl Problem {
     /// Money may have been taken: the client must not pay for this again by itself.
     pub(crate) fn never_pay_again(mut self) -> Self {
         self.0.harmful = true;
+        self
+    }
+
+    /// Whoever repeats this very request gets what it has paid for, and pays no more.
+    pub(crate) fn safe_to_repeat(mut self) -> Self {
+        self.0.harmful = false;
         self
     }
 

@@ -6,9 +6,11 @@ pub(crate) mod charge;
 pub(crate) mod claim;
 pub(crate) mod free;
 pub(crate) mod hold;
+pub(crate) mod key;
 pub(crate) mod pay;
 pub(crate) mod prepaid;
 pub(crate) mod quote;
+pub(crate) mod repeat;
 pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod stream;
@@ -24,6 +26,7 @@ use farebox_protocol::Digest;
 use http::{HeaderMap, Method};
 
 use crate::app::App;
+use crate::config::Keep;
 use crate::problem::{Kind, Problem};
 use crate::routes::LiveRoute;
 use crate::target::Target;
@@ -43,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) digest: Digest,
     /// What decides the price.
     pub(crate) facts: RequestFacts,
+    /// What its client calls it in the header for that.
+    pub(crate) key: Option<String>,
 }
 
 impl Asked {
@@ -62,7 +67,13 @@ impl Asked {
         if config.format == Format::AnthropicMessages {
             refuse_unpriced_betas(&headers)?;
         }
-        Ok(Self { route, method, target, headers, body, digest, facts })
+        let key = key::in_headers(&headers)?;
+        Ok(Self { route, method, target, headers, body, digest, facts, key })
+    }
+
+    /// Whether its answer is kept; that to HEAD has no body of its own.
+    pub(crate) fn keep(&self) -> Option<Keep> {
+        self.route.config.keep.filter(|_| self.method != Method::HEAD)
     }
 
     /// The body for the upstream, held to what the quote assumed.

@@ -14,6 +14,7 @@ use url::Url;
 use crate::backing::Backing;
 use crate::config::{OfferTemplate, PathPattern, Route, Versions};
 use crate::proxy::accept::life_min;
+use crate::proxy::key;
 use crate::proxy::quote::demand::Demand;
 use crate::proxy::quote::longest_header;
 use crate::proxy::v1;
@@ -253,7 +254,9 @@ impl Routes {
             }
             let offers = live_offers(&route, backing)?;
             let extensions = backing.extensions(route.offers.iter().map(|it| it.scheme));
-            let demand = Demand::new(&route, &offers, extensions, public_url)
+            let mut extensions = extensions.unwrap_or_default();
+            extensions.insert(key::PAYMENT_IDENTIFIER.to_owned(), key::declared());
+            let demand = Demand::new(&route, &offers, Some(extensions), public_url)
                 .map_err(|source| RouteError::Unwritable { route: route.name.clone(), source })?;
             let origin = Origin::of(&route.upstream)
                 .map_err(|source| RouteError::Upstream { route: route.name.clone(), source })?;
@@ -436,6 +439,7 @@ mod tests {
             ceiling: Ceiling::default(),
             models: Models::Any,
             versions: Versions::default(),
+            keep: None,
         }
     }
 

@@ -85,7 +85,7 @@ pub struct Running {
     listening: Listening,
     /// Cancelled: the settlement worker rests for good.
     retire: CancellationToken,
-    /// The settlement worker.
+    /// The settlement worker, and what forgets answers.
     workers: TaskTracker,
     _guards: [DropGuard; 2],
 }
@@ -108,6 +108,7 @@ impl Gateway {
         let retire = CancellationToken::new();
         let workers = TaskTracker::new();
         workers.spawn(Arc::clone(&app.settler).run(retire.clone()));
+        workers.spawn(Arc::clone(&app.kept).sweep(Arc::clone(&app.clock), retire.clone()));
         let listening = Listening::start(listener, Arc::clone(&app), app.limits.into());
         tracing::info!(%address, routes = app.routes.len(), "gateway listens");
         let guards = [&app.draining, &retire].map(|it| it.clone().drop_guard());

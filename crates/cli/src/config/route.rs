@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use farebox_billing::{Ceiling, Format, OutputLimit, Price};
 use farebox_gateway::{
-    Models, OfferTemplate, PathPattern, Route, Upstream, Versions, check_routes,
+    Keep, Models, OfferTemplate, PathPattern, Route, Upstream, Versions, check_routes,
 };
 use farebox_store::SettleMode;
 use http::Method;
@@ -105,6 +105,7 @@ pub(crate) fn implied_models_route(routes: &[Arc<Route>]) -> Option<Arc<Route>> 
             ceiling: Ceiling::default(),
             models: Models::Any,
             versions: Versions::default(),
+            keep: None,
         })
     })
 }
@@ -123,6 +124,7 @@ fn route(
     let ceiling = read_ceiling(&mut section, sale.format, fitting, problems);
     let models = models::read(&mut section, (sale.format, sale.price), problems);
     let versions = section.optional("x402_v1", problems, values::x402_v1);
+    let keep = read_keep(&mut section, sale.price, problems);
     section.close(problems);
     let matched = matched?;
     Some(Route {
@@ -138,6 +140,7 @@ fn route(
         ceiling,
         models,
         versions: versions.unwrap_or(declared.versions),
+        keep,
     })
 }
 
@@ -225,6 +228,28 @@ fn read_ceiling(
         output_limit: output_limit.unwrap_or(standard.output_limit),
         pass_fields: pass_fields.unwrap_or(standard.pass_fields),
     }
+}
+
+/// Whether answers are kept for repeats; both bounds are named by whoever wants it.
+fn read_keep(
+    section: &mut Section<'_>,
+    price: Option<Price>,
+    problems: &mut Problems,
+) -> Option<Keep> {
+    const EXPECTED: &str = "a table such as { keep = \"10m\", max_bytes = \"64KiB\" }";
+    let value = section.get("idempotency")?;
+    if price == Some(Price::Free) {
+        problems.push(
+            no_effect(&value)
+                .label("answers that cost nothing are not kept")
+                .help("remove this key"),
+        );
+    }
+    let mut section = problems.keep(value.section("`idempotency`", EXPECTED))?;
+    let span = section.required("keep", problems, values::duration);
+    let bytes_max = section.required("max_bytes", problems, values::size);
+    section.close(problems);
+    Some(Keep { span: span?, bytes_max: bytes_max? })
 }
 
 fn no_effect(value: &Value<'_>) -> Problem {

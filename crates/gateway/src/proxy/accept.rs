@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use farebox_billing::Payment;
 use farebox_chains::{Charging, Identified, Scheme, TransferMethod, Verification, scheme_of};
 use farebox_protocol::header::BadHeader;
 use farebox_protocol::wire::{
@@ -12,13 +11,13 @@ use farebox_protocol::{
     Amount, BadSeal, Digest, DigestBuilder, PaymentId, Reason, Seal, Timestamp, accepted_matches,
     bound_nonce, header, is_bound_nonce,
 };
-use farebox_store::{AnswerMark, SettleMode, StoredPayment};
+use farebox_store::{RequestKey, SettleMode};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::charge::with_receipt;
 use super::claim::Claim;
-use super::{Asked, quote, v1};
+use super::repeat::{Again, in_progress};
+use super::{Asked, key, quote, v1};
 use crate::app::App;
 use crate::config::Versions;
 use crate::problem::{Kind, Problem};
@@ -54,10 +53,22 @@ pub(crate) struct Accepted {
     quote: Standing,
     life_min: Duration,
     settle: SettleMode,
+    keys: Vec<RequestKey>,
+    envelope: Envelope,
+    again: Again,
     _claim: Claim,
 }
 
-/// Whether the quote's time is over. An old payment is still told what became of it.
+/// Whether anybody but the payer could have written a payment's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Envelope {
+    /// Our seal is in it, which was told to the payer alone.
+    Sealed,
+    /// A v1 payment: once it is settled, all of it is on its chain.
+    Bare,
+}
+
+/// Whether the quote's time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
@@ -78,6 +89,26 @@ impl Accepted {
         self.identified.id
     }
 
+    /// The client's payload, as it came.
+    pub(super) fn payload(&self) -> &str {
+        self.request.payment_payload.text()
+    }
+
+    /// Who could have written it.
+    pub(super) fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
+    /// Whether its client may ask again by itself.
+    pub(super) fn again(&self) -> Again {
+        self.again
+    }
+
+    /// Whether its quote's time is over. An old payment is still told what became of it.
+    pub(super) fn is_expired(&self) -> bool {
+        self.quote == Standing::Expired
+    }
+
     fn requirements(&self) -> &PaymentRequirements {
         self.request.payment_requirements.value()
     }
@@ -87,6 +118,16 @@ impl Verified {
     /// Which payment.
     pub(crate) fn id(&self) -> PaymentId {
         self.accepted.id()
+    }
+
+    /// What was verified.
+    pub(super) fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// What its request is called.
+    pub(crate) fn keys(&self) -> &[RequestKey] {
+        &self.accepted.keys
     }
 
     /// The offer that it takes.
@@ -236,7 +277,9 @@ pub(crate) fn accept(
         payment_payload: payload,
         payment_requirements,
     };
-    let claim = app.claims.claim(identified.id).ok_or_else(in_progress)?;
+    let keys = key::request_keys(asked, request.payment_payload.value(), &identified.payer)?;
+    let again = if asked.key.is_some() { Again::Safe } else { Again::Unsafe };
+    let claim = app.claims.claim(identified.id).ok_or_else(|| in_progress(again))?;
     Ok(Accepted {
         offer: index,
         identified,
@@ -246,6 +289,9 @@ pub(crate) fn accept(
         quote: standing,
         life_min,
         settle: asked.route.config.settle,
+        keys,
+        envelope: if seal.is_some() { Envelope::Sealed } else { Envelope::Bare },
+        again,
         _claim: claim,
     })
 }
@@ -286,53 +332,6 @@ pub(super) fn identify(
         )
         .with_reason(Reason::InvalidPayload.as_str())
     })
-}
-
-/// Step 6: a payment that was used before is told so, whatever else is wrong with it.
-pub(crate) async fn refuse_replay(app: &App, accepted: &Accepted) -> Result<(), Problem> {
-    let known = app.ledger.lookup(accepted.id()).await.map_err(|error| {
-        Problem::new(Kind::Unavailable, "The ledger does not answer.")
-            .caused_by(error)
-            .retry_after(RETRY_AFTER)
-    })?;
-    match known {
-        Some(payment) if !matches!(payment.state, Payment::Released { .. }) => {
-            Err(replay(app, &payment, Some(accepted.request.payment_payload.text())))
-        }
-        Some(_) | None if accepted.quote == Standing::Expired => {
-            Err(bad_quote("quote_expired", "The quote has expired: ask for a new one."))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// What is told of a payment that was seen before. Its receipt is named only to whoever sends the
-/// very payload again.
-pub(crate) fn replay(app: &App, payment: &StoredPayment, payload: Option<&str>) -> Problem {
-    let waiting = match &payment.state {
-        Payment::Held { .. } | Payment::Serving { .. } => true,
-        Payment::Captured { .. } | Payment::Settling { .. } | Payment::Unknown { .. } => {
-            payment.answer == AnswerMark::Withheld
-        }
-        Payment::Settled { .. } | Payment::Released { .. } | Payment::Lost { .. } => false,
-    };
-    let problem = if waiting {
-        in_progress()
-    } else {
-        Problem::new(Kind::PaymentAlreadyUsed, "This payment was used; it buys nothing more.")
-    };
-    if payload
-        .is_none_or(|it| Digest::of(it.as_bytes()) != Digest::of(payment.terms.payload.as_bytes()))
-    {
-        return problem;
-    }
-    with_receipt(problem, app, payment.terms.id).with_member("state", payment.state.name())
-}
-
-/// What is told of a payment that is being worked on.
-pub(crate) fn in_progress() -> Problem {
-    Problem::new(Kind::PaymentInProgress, "This payment is being worked on.")
-        .retry_after(RETRY_AFTER)
 }
 
 /// Step 7: asks whoever will settle it. An unanswered question is never a refusal.
@@ -498,7 +497,7 @@ pub(super) fn not_an_offer(reason: Reason) -> Problem {
     refused(&reason, "The payment takes none of the offers for this request.".to_owned())
 }
 
-fn bad_quote(reason: &'static str, detail: &'static str) -> Problem {
+pub(super) fn bad_quote(reason: &'static str, detail: &'static str) -> Problem {
     Problem::new(Kind::PaymentRequired, detail).with_reason(reason)
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use farebox_billing::{Release, meter_answer};
+use farebox_protocol::PaymentId;
 use farebox_store::{AnswerMark, SettleMode};
+use http::response::Parts;
 use http::{Method, Response};
 
 use super::charge::{is_owed, keep_private, name_receipt, say_uncharged};
@@ -16,6 +18,7 @@ use super::work::{Flowing, forget_length, over};
 use super::{Asked, stream};
 use crate::app::App;
 use crate::body::{Collected, Unread, collect};
+use crate::kept::Recording;
 use crate::probe::Step;
 use crate::problem::{Kind, Problem};
 use crate::upstream::{Answer, Broken};
@@ -53,10 +56,12 @@ pub(crate) async fn whole(
         return Ok(());
     }
     keep_private(&mut parts.headers);
+    let recording = record(app, asked, &parts, &body);
     let charge = held.bill().owed(&metered); // 12
     if asked.route.config.settle == SettleMode::Background {
         let charged = held.capture_leaving(charge).await?;
         name_receipt(app, id, &mut parts.headers);
+        keep(app, id, recording);
         reply.send(Response::from_parts(parts, Body::from(body)));
         app.reached(Step::Answered, id);
         charged.settle_later();
@@ -64,11 +69,24 @@ pub(crate) async fn whole(
     }
     let paid = held.capture_withheld(charge).await?.settle().await?;
     paid.tell(&mut parts.headers)?;
+    keep(app, id, recording);
     reply.send(Response::from_parts(parts, Body::from(body)));
     app.reached(Step::Answered, id);
     paid.mark(AnswerMark::Sent).await;
     paid.log();
     Ok(())
+}
+
+/// The answer to be kept, if the route keeps what is as large.
+fn record(app: &App, asked: &Asked, head: &Parts, body: &[u8]) -> Option<Recording> {
+    let recording = app.kept.record(asked.keep(), head)?;
+    recording.with(body)
+}
+
+fn keep(app: &App, id: PaymentId, recording: Option<Recording>) {
+    if let Some(recording) = recording {
+        recording.keep(id, app.clock.now());
+    }
 }
 
 async fn read(

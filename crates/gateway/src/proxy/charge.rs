@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use farebox_billing::{Content, Ending, Metered, Payment};
 use farebox_protocol::wire::{Object, SettlementResponse};
-use farebox_protocol::{Amount, PaymentId, Reason, header};
-use farebox_store::{AnswerMark, StoreError};
+use farebox_protocol::{Amount, Network, PaymentId, Reason, header};
+use farebox_store::{AnswerMark, StoreError, StoredPayment};
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -18,11 +18,11 @@ use crate::problem::{Kind, NO_STORE, Problem, VARY_VALUE};
 use crate::settlement::{Expected, Settled};
 
 /// What became of the payment (x402 v2).
-const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static(header::PAYMENT_RESPONSE);
+pub(super) const PAYMENT_RESPONSE: HeaderName = HeaderName::from_static(header::PAYMENT_RESPONSE);
 /// Where the receipt of the payment is.
 const FAREBOX_RECEIPT: HeaderName = HeaderName::from_static("farebox-receipt");
 /// On answers that cost nothing although a payment came with the request.
-const X_FAREBOX_CHARGED: HeaderName = HeaderName::from_static("x-farebox-charged");
+pub(super) const X_FAREBOX_CHARGED: HeaderName = HeaderName::from_static("x-farebox-charged");
 /// When to look at the receipt of a settlement that takes long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -240,8 +240,23 @@ pub(crate) fn with_receipt(problem: Problem, app: &App, id: PaymentId) -> Proble
     }
 }
 
+/// The value of `PAYMENT-RESPONSE` for a payment that is settled, as far as the ledger knows.
+pub(super) fn settled_told(payment: &StoredPayment) -> Option<HeaderValue> {
+    let Payment::Settled { charge, transaction } = &payment.state else { return None };
+    let network = payment.terms.asset.network();
+    written(&payment.terms.payer, network, Ok((transaction, *charge))).ok()
+}
+
 /// The value of `PAYMENT-RESPONSE`.
 fn told(bill: &Bill, outcome: Result<(&str, Amount), &str>) -> Result<HeaderValue, Problem> {
+    written(&bill.payer, bill.asset.network(), outcome)
+}
+
+fn written(
+    payer: &str,
+    network: &Network,
+    outcome: Result<(&str, Amount), &str>,
+) -> Result<HeaderValue, Problem> {
     let (transaction, amount, reason) = match outcome {
         Ok((transaction, amount)) => (transaction.to_owned(), Some(amount), None),
         Err(reason) => (String::new(), None, Some(Reason::parse(reason))),
@@ -250,9 +265,9 @@ fn told(bill: &Bill, outcome: Result<(&str, Amount), &str>) -> Result<HeaderValu
         success: reason.is_none(),
         error_reason: reason,
         error_message: None,
-        payer: Some(bill.payer.clone()),
+        payer: Some(payer.to_owned()),
         transaction,
-        network: bill.asset.network().clone(),
+        network: network.clone(),
         amount,
         extensions: None,
         rest: Object::new(),

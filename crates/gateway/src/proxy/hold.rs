@@ -9,13 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use farebox_billing::{Metered, Payment, Receipt, Release, Usage};
 use farebox_protocol::{Amount, Asset, PaymentId, Timestamp};
-use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, Refusal, StoreError, Terms};
+use farebox_store::{Admit, Admitted, AnswerMark, CaptureFailed, Hold, StoreError, Terms};
+use http::Response;
 
 use super::Asked;
-use super::accept::{Verified, in_progress, replay};
+use super::accept::Verified;
 use super::charge::{Charged, Withheld};
+use super::repeat;
 use super::retry::{Patience, Tries};
 use super::tariff::Tariff;
 use crate::app::App;
@@ -53,12 +56,21 @@ pub(crate) struct Held {
     hold: Hold,
 }
 
+/// What becomes of a request for a hold.
+#[derive(Debug)]
+pub(crate) enum Holding {
+    /// It is given.
+    New(Held),
+    /// The request was answered before: nothing is taken.
+    Answered(Response<Body>),
+}
+
 /// Reserves the amount. The only place where a payment is taken.
 pub(crate) async fn hold(
     app: &Arc<App>,
     asked: &Asked,
     verified: Verified,
-) -> Result<Held, Problem> {
+) -> Result<Holding, Problem> {
     let now = app.clock.now();
     let offer = verified
         .offer(asked)
@@ -83,12 +95,15 @@ pub(crate) async fn hold(
         serve_by: verified.serve_by(),
         began_at: now,
     });
-    match app.ledger.admit(Admit { terms, keys: Vec::new(), exposure_limit: cap, now }).await {
+    let keys = verified.keys().to_vec();
+    match app.ledger.admit(Admit { terms, keys, exposure_limit: cap, now }).await {
         Ok(Admitted::New(hold)) => {
             app.reached(Step::Held, bill.id);
-            Ok(Held { app: Arc::clone(app), bill, hold })
+            Ok(Holding::New(Held { app: Arc::clone(app), bill, hold }))
         }
-        Ok(Admitted::Refused(refusal)) => Err(refuse(app, &verified, refusal)),
+        Ok(Admitted::Refused(refusal)) => {
+            repeat::refused(app, &verified, refusal).map(Holding::Answered)
+        }
         Err(error) => Err(ledger_problem(error)),
     }
 }
@@ -110,24 +125,6 @@ fn terms(asked: &Asked, verified: &Verified, asset: Asset) -> Terms {
         settle_by: verified.settle_by(),
         payload: payload.to_owned(),
         requirements: requirements.to_owned(),
-    }
-}
-
-fn refuse(app: &App, verified: &Verified, refusal: Refusal) -> Problem {
-    match refusal {
-        Refusal::InProgress => in_progress(),
-        Refusal::AlreadyUsed { same_request: _, payment } => {
-            replay(app, &payment, Some(verified.documents().0))
-        }
-        Refusal::KeyUsed { same_request: _, payment } => replay(app, &payment, None),
-        Refusal::ExposureExceeded { open, limit } => Problem::new(
-            Kind::PaymentRequired,
-            format!(
-                "{open} atomic units are open for this payer, of {limit} that may be: wait for \
-                     earlier payments to settle."
-            ),
-        )
-        .with_reason("exposure_exceeded"),
     }
 }
 

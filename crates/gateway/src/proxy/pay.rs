@@ -9,9 +9,10 @@ use farebox_store::SettleMode;
 use http::Response;
 
 use super::accept::{self, Presented, Verified};
+use super::hold::Holding;
 use super::reply::Reply;
 use super::work::Work;
-use super::{Asked, answer, charge, hold, prepaid, quote, stream, v1, work};
+use super::{Asked, answer, charge, hold, prepaid, quote, repeat, stream, v1, work};
 use crate::app::App;
 use crate::probe::Step;
 use crate::problem::Problem;
@@ -42,7 +43,9 @@ async fn redeem(
 ) -> Result<Response<Body>, Problem> {
     let accepted = accept::accept(app, asked, presented)?; // 5
     app.reached(Step::Decoded, accepted.id());
-    accept::refuse_replay(app, &accepted).await?; // 6
+    if let Some(answer) = repeat::of_payment(app, &accepted).await? {
+        return Ok(answer); // 6
+    }
     let body = asked.enforced_body(app).await?;
     let verified = accept::verify(app, accepted).await?; // 7
     app.reached(Step::Verified, verified.id());
@@ -71,7 +74,14 @@ async fn fulfil(
     body: Bytes,
     reply: &mut Reply,
 ) -> Result<(), Problem> {
-    let held = hold::hold(app, asked, verified).await?; // 8
+    // 8
+    let held = match hold::hold(app, asked, verified).await? {
+        Holding::New(held) => held,
+        Holding::Answered(again) => {
+            reply.send(again); // 6: by its name, the request was paid for before
+            return Ok(());
+        }
+    };
     if asked.route.config.settle == SettleMode::Before {
         return prepaid::fulfil(app, asked, held, body, reply).await; // 10
     }

@@ -11,8 +11,8 @@ mod flow;
 use std::sync::Arc;
 
 use farebox_billing::{Ended, Payment, Release, Usage};
+use farebox_protocol::PaymentId;
 use farebox_store::AnswerMark;
-use http::HeaderMap;
 
 use self::checkpoints::Checkpoints;
 use self::client::Client;
@@ -65,8 +65,11 @@ pub(crate) async fn metered(
     // Nothing leaves before it is durable that something is owed for it.
     let due = bill.owed(&flow.so_far());
     let held = held.meter(due).await?;
-    prepare(app, &bill, &mut head.headers);
+    keep_private(&mut head.headers);
+    let recording = app.kept.record(asked.keep(), &head);
+    name_receipt(app, bill.id, &mut head.headers);
     let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
+    client.record(recording);
     let rest = Rest::Metered(Checkpoints::after(due, &held));
     let cut = forward(app, &bill, &mut flow, (first, rest), &mut client).await;
     let ended = flow.end();
@@ -77,12 +80,12 @@ pub(crate) async fn metered(
             let receipt = receipt_line(app, &bill, &charged.state(), usage);
             // First, for a client may take its time.
             charged.settle_later();
-            finish(&mut client, ended, receipt.as_deref(), cut).await;
+            finish(app, &mut client, bill.id, (ended, receipt, cut)).await;
             app.reached(Step::Answered, bill.id);
         }
         Err(held) => {
             // Without a capture, no receipt.
-            finish(&mut client, ended, None, cut).await;
+            finish(app, &mut client, bill.id, (ended, None, cut)).await;
             drop(client);
             held.capture_at_last(charge).await?.settle_later();
         }
@@ -110,22 +113,19 @@ pub(crate) async fn prepaid(
     app.reached(Step::UpstreamAnswered, bill.id);
     paid.mark(AnswerMark::Leaving).await;
     keep_private(&mut head.headers);
+    let recording = app.kept.record(asked.keep(), &head);
     paid.tell(&mut head.headers)?;
     let mut client = Client::answer(head, asked.route.config.upstream.idle_timeout, reply);
+    client.record(recording);
     let cut = forward(app, &bill, &mut flow, (first, Rest::Unneeded), &mut client).await;
     let ended = flow.end();
     let usage = ended.metered().usage;
     let receipt = receipt_line(app, &bill, &paid.state(), usage);
-    finish(&mut client, ended, receipt.as_deref(), cut).await;
+    finish(app, &mut client, bill.id, (ended, receipt, cut)).await;
     app.reached(Step::Answered, bill.id);
     paid.mark(AnswerMark::Sent).await;
     paid.log();
     Ok(())
-}
-
-fn prepare(app: &App, bill: &Bill, headers: &mut HeaderMap) {
-    keep_private(headers);
-    name_receipt(app, bill.id, headers);
 }
 
 /// Forwards everything up to the end marker, until there is just time to settle. A client that is
@@ -171,7 +171,10 @@ async fn forward(
             }
             Rest::Unneeded => tokio::select! {
                 biased;
-                () = client.gone() => Next::Broken(Interrupted::Unwanted),
+                // What is kept is wanted by whoever asks again.
+                () = client.gone(), if !client.is_recorded() => {
+                    Next::Broken(Interrupted::Unwanted)
+                }
                 next = flow.next() => next,
             },
         };
@@ -183,10 +186,21 @@ fn receipt_line(app: &App, bill: &Bill, state: &Payment, usage: Option<Usage>) -
     bill.receipt(state, usage, app.clock.now()).comment().ok()
 }
 
-async fn finish(client: &mut Client, ended: Ended, receipt: Option<&str>, cut: Cut) {
-    client.send_all(ended.finish(receipt)).await;
+/// The end of an answer; one that came to it is kept, where answers are.
+async fn finish(
+    app: &App,
+    client: &mut Client,
+    id: PaymentId,
+    (ended, receipt, cut): (Ended, Option<String>, Cut),
+) {
+    client.send_all(ended.finish(receipt.as_deref())).await;
     match cut {
-        Cut::No => client.end().await,
+        Cut::No => {
+            if let Some(recording) = client.recorded() {
+                recording.keep(id, app.clock.now());
+            }
+            client.end().await;
+        }
         Cut::Yes => client.cut(),
     }
 }

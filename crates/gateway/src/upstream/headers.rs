@@ -67,8 +67,15 @@ const FROM_CLIENT_FAMILIES: [&str; 11] = [
 ];
 
 /// What an upstream says that is ours to say, or nobody's.
-const FROM_UPSTREAM_FAMILIES: [&str; 6] =
-    ["access-control-", "alt-svc", "farebox-", "payment-", "set-cookie", "x-payment"];
+const FROM_UPSTREAM_FAMILIES: [&str; 7] = [
+    "access-control-",
+    "alt-svc",
+    "farebox-",
+    "idempotent-replayed",
+    "payment-",
+    "set-cookie",
+    "x-payment",
+];
 
 /// Leaves in a client's headers what the upstream may read, and asks for a body as it is.
 pub(crate) fn towards_upstream(headers: &mut HeaderMap) {
@@ -181,6 +188,7 @@ mod tests {
             ("payment-response", "x"),
             ("x-payment-response", "x"),
             ("farebox-receipt", "x"),
+            ("idempotent-replayed", "true"),
             ("access-control-allow-origin", "https://a"),
             ("set-cookie", "a=b"),
             ("connection", "keep-alive"),

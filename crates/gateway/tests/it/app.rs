@@ -10,8 +10,9 @@ use farebox_chains::{
     sign_permit2_exact, sign_upto,
 };
 use farebox_gateway::{
-    ApiKey, Clock, Entropy, Gateway, GatewayConfig, Limits, Models, Mount, NoProbe, OfferTemplate,
-    OfferToken, Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream, Versions,
+    ApiKey, Clock, Entropy, Gateway, GatewayConfig, Keep, Limits, Models, Mount, NoProbe,
+    OfferTemplate, OfferToken, Parts, PathPattern, Probe, Route, Running, SystemClock, Upstream,
+    Versions,
 };
 use farebox_protocol::wire::{
     Object, PaymentPayload, PaymentRequired, PaymentRequirements, Raw, SettlementResponse,
@@ -88,6 +89,7 @@ pub(crate) struct Setup {
     pub(crate) offers: &'static [&'static str],
     pub(crate) versions: Versions,
     pub(crate) models: Models,
+    pub(crate) keep: Option<Keep>,
 }
 
 impl Default for Setup {
@@ -103,6 +105,7 @@ impl Default for Setup {
             offers: &["exact"],
             versions: Versions::default(),
             models: Models::Any,
+            keep: None,
         }
     }
 }
@@ -203,6 +206,7 @@ fn route(
         ceiling: Ceiling::default(),
         models: setup.models.clone(),
         versions: setup.versions,
+        keep: setup.keep,
     })
 }
 
@@ -242,8 +246,16 @@ impl TestApp {
         setup: Setup,
         decide: impl Fn(&Received) -> Script + Send + Sync + 'static,
     ) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), setup, decide).await
+    }
+
+    /// On the ledger of this directory, which may be another gateway's that has stopped.
+    pub(crate) async fn start_in(
+        files: tempfile::TempDir,
+        setup: Setup,
+        decide: impl Fn(&Received) -> Script + Send + Sync + 'static,
+    ) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let files = tempfile::tempdir().unwrap();
         let path = files.path().join("ledger.db");
         let ledger = Arc::new(SqliteLedger::open(path, SqliteOptions::default()).unwrap());
         let upstream = FakeUpstream::start(decide).await.unwrap();

@@ -22,6 +22,7 @@ mod facilitator_v1;
 mod failing;
 mod faults;
 mod formats;
+mod idempotency;
 mod ledger;
 mod lifecycle;
 mod long_answers;

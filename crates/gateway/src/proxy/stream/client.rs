@@ -10,6 +10,7 @@ use http::{Response, response};
 use http_body::Frame;
 use tokio::sync::mpsc;
 
+use crate::kept::Recording;
 use crate::proxy::reply::Reply;
 
 /// Pieces that wait for a slow client before the upstream is slowed down, too.
@@ -29,6 +30,8 @@ pub(super) struct Client {
     sender: Option<mpsc::Sender<Item>>,
     /// How long a client may leave the queue full before it counts as gone.
     patience: Duration,
+    /// What was sent so far, whether or not it came; none where it is not kept or became too much.
+    recording: Option<Recording>,
 }
 
 /// Makes the connection end in a way that a client can tell from a complete answer.
@@ -48,12 +51,28 @@ impl Client {
     pub(super) fn answer(head: response::Parts, patience: Duration, reply: &mut Reply) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         reply.send(Response::from_parts(head, Body::new(Queue { items: receiver, ended: false })));
-        Self { sender: Some(sender), patience }
+        Self { sender: Some(sender), patience, recording: None }
+    }
+
+    /// Remembers from here on what is sent.
+    pub(super) fn record(&mut self, recording: Option<Recording>) {
+        self.recording = recording;
+    }
+
+    /// Whether what is sent is remembered.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// What was sent.
+    pub(super) fn recorded(&mut self) -> Option<Recording> {
+        self.recording.take()
     }
 
     /// Sends pieces in order; never fails, because a client that is gone changes nothing.
     pub(super) async fn send_all(&mut self, pieces: Vec<Bytes>) {
         for piece in pieces {
+            self.recording = self.recording.take().and_then(|it| it.with(&piece));
             self.send(Item::Piece(piece)).await;
         }
     }
@@ -79,6 +98,7 @@ impl Client {
     /// The end, as it should not be. Nothing is sent from here on.
     pub(super) fn cut(&mut self) {
         self.sender = None;
+        self.recording = None;
     }
 
     async fn send(&mut self, item: Item) {
@@ -120,7 +140,7 @@ mod tests {
     fn connected() -> (Client, Queue) {
         let (sender, items) = mpsc::channel(QUEUE);
         let patience = Duration::from_secs(1);
-        (Client { sender: Some(sender), patience }, Queue { items, ended: false })
+        (Client { sender: Some(sender), patience, recording: None }, Queue { items, ended: false })
     }
 
     #[tokio::test(start_paused = true)]
