@@ -3,6 +3,9 @@
 //! One `execute` signs at most one payment. While its outcome is open the *same bytes* are sent again,
 //! which the single-use nonce makes safe; a second payment beside a first one that is still good could
 //! be charged as well, so there never is one. A permit that is added later belongs to the same payment.
+//!
+//! Sellers that declare `payment-identifier` are told a name for the request, `Idempotency-Key` where the
+//! caller has set it: who calls `execute` again with the same one is not charged a second time there.
 
 mod choice;
 mod delivery;
@@ -34,6 +37,9 @@ use crate::wallet::Wallet;
 pub use self::choice::{Choice, PassedOver, WhyNot};
 pub use self::funding::Funding;
 pub use self::preview::{Preview, preview};
+
+/// What a caller calls its request; sent along as it is.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A client that pays what its policy allows. Cheap to clone; clones share one budget.
 #[derive(Clone, Debug)]
@@ -163,7 +169,8 @@ impl Payer {
     ) -> Result<Sending, PayError> {
         let Chosen { choice: Choice { offer, funding, .. }, reservation, claim } = chosen;
         let purse = &self.purse;
-        match self.sign_all(&offer, funding, challenge) {
+        let name = request.headers().get(IDEMPOTENCY_KEY).and_then(|it| it.to_str().ok());
+        match self.sign_all(&offer, funding, challenge, name) {
             Ok(signed) => {
                 let on_chain = match purse.policy.node(offer.token.network()) {
                     Some(_) => signed.on_chain(&offer, purse.clock.now()),
@@ -186,8 +193,9 @@ impl Payer {
         offer: &Offer,
         funding: Funding,
         challenge: &Challenge,
+        name: Option<&str>,
     ) -> Result<Signed, SignError> {
-        let mut signed = sign(&self.wallet, offer, challenge, self.purse.clock.now())?;
+        let mut signed = sign(&self.wallet, offer, challenge, name, self.purse.clock.now())?;
         if let Funding::Permit { nonce } = funding {
             let info = self.wallet.sign_permit(offer, nonce, signed.terms.valid_before)?;
             signed.header = signed.permitted(challenge.extensions.as_ref(), info)?;

@@ -169,12 +169,39 @@ pub(crate) fn sponsors_permits(extensions: Option<&Object>) -> bool {
     extensions.and_then(|it| it.get(SPONSORING)).is_some_and(Value::is_object)
 }
 
-/// Signs the chosen offer. Where there is a quote seal the nonce is derived from it, so that the
+/// The extension by which a request has a name, under which it is charged once (x402, extension
+/// `payment-identifier`).
+const IDENTIFIER: &str = "payment-identifier";
+
+/// The name of a request in the form that the extension has, which is narrower than that of
+/// `Idempotency-Key`.
+fn is_identifier(name: &str) -> bool {
+    let known = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    (16..=128).contains(&name.len()) && name.bytes().all(known)
+}
+
+/// What a seller declares, with the request's name where it asks for one: the caller's, or else a
+/// random one.
+fn named(declared: Option<&Object>, name: Option<&str>) -> Result<Option<Object>, NoEntropy> {
+    let Some(mut extensions) = declared.cloned() else { return Ok(None) };
+    let info = extensions.get_mut(IDENTIFIER).and_then(|it| it.get_mut("info"));
+    if let Some(info) = info.and_then(Value::as_object_mut) {
+        let name = match name.filter(|it| is_identifier(it)) {
+            Some(name) => name.to_owned(),
+            None => format!("pay_{}", hex::encode(entropy::nonce()?)),
+        };
+        info.insert("id".to_owned(), name.into());
+    }
+    Ok(Some(extensions))
+}
+
+/// Signs the chosen offer. `name` is what the caller calls its request, if it does. Where there is a quote seal the nonce is derived from it, so that the
 /// signature is good for the quoted request alone; else it is random.
 pub(crate) fn sign(
     wallet: &Wallet,
     offer: &Offer,
     challenge: &Challenge,
+    name: Option<&str>,
     now: Timestamp,
 ) -> Result<Signed, SignError> {
     let nonce = match offer.quote() {
@@ -188,7 +215,7 @@ pub(crate) fn sign(
         payload: wallet.sign(offer, window, nonce)?,
         resource: challenge.resource.clone(),
         accepted: offer.requirements.clone(),
-        extensions: challenge.extensions.clone(),
+        extensions: named(challenge.extensions.as_ref(), name)?,
         rest: Object::new(),
     };
     let name = match challenge.version {

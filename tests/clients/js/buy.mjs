@@ -1,6 +1,6 @@
 // Buys an HTTP resource with the official `@x402/fetch` client:
 // node buy.mjs --url URL --key 0x… [--method POST] [--body JSON] [--header "Name: value"]… [--stream] [--times N]
-//   [--rpc URL] [--upto] [--wallet 0x… [--factory 0x… --factory-call 0x…]]
+//   [--rpc URL] [--upto] [--identifier ID] [--wallet 0x… [--factory 0x… --factory-call 0x…]]
 
 import { BUYING, flags, payingFetch, readBody, report } from "./shared.mjs";
 

@@ -5,6 +5,8 @@ import { parseArgs } from "node:util";
 import { decodePaymentRequiredHeader } from "@x402/core/http";
 import { registerExactEvmScheme } from "@x402/evm/exact/client";
 import { UptoEvmScheme } from "@x402/evm/upto/client";
+// Brought along by @x402/express.
+import { appendPaymentIdentifierToExtensions } from "@x402/extensions/payment-identifier";
 import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { serializeErc6492Signature } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
@@ -26,6 +28,7 @@ export const BUYING = {
   times: { type: "string", default: "1" },
   rpc: { type: "string" },
   upto: { type: "boolean", default: false },
+  identifier: { type: "string" },
   wallet: { type: "string" },
   factory: { type: "string" },
   "factory-call": { type: "string" },
@@ -88,15 +91,21 @@ export function recordingFetch() {
 /**
  * The official client with its default registration, around a fetch that notes each attempt.
  * With `rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `upto` it
- * knows that scheme as well.
+ * knows that scheme as well. With `identifier`, all it pays for is one request of that name, to
+ * sellers that declare `payment-identifier`.
  */
-export function payingFetch({ rpc, upto, ...wallet }) {
+export function payingFetch({ rpc, upto, identifier, ...wallet }) {
   const { recording, attempts } = recordingFetch();
   const client = new x402Client();
   const signer = signerOf(wallet);
   const schemeOptions = rpc === undefined ? undefined : { rpcUrl: rpc };
   registerExactEvmScheme(client, { signer, schemeOptions });
   if (upto) client.register("eip155:*", new UptoEvmScheme(signer, schemeOptions));
+  if (identifier !== undefined) {
+    client.onBeforePaymentCreation(async ({ paymentRequired }) => {
+      appendPaymentIdentifierToExtensions(paymentRequired.extensions ?? {}, identifier);
+    });
+  }
   return { paying: wrapFetchWithPayment(recording, client), attempts };
 }
 

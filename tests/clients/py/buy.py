@@ -1,7 +1,7 @@
 """Buys an HTTP resource with the official Python x402 client over httpx.
 
 python buy.py --url URL --key 0x… [--method POST] [--body JSON] [--header "Name: value"]… [--stream] [--times N]
-              [--rpc URL] [--upto]
+              [--rpc URL] [--upto] [--identifier ID]
 """
 
 import shared

@@ -13,6 +13,7 @@ import time
 import httpx
 from eth_account import Account
 from x402 import x402Client
+from x402.extensions.payment_identifier import append_payment_identifier_to_extensions
 from x402.http.clients import x402_httpx_transport
 from x402.mechanisms.evm.exact.register import register_exact_evm_client
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
@@ -28,6 +29,7 @@ def flags(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--rpc")
     parser.add_argument("--upto", action="store_true")
+    parser.add_argument("--identifier")
     return parser
 
 
@@ -76,7 +78,8 @@ def paying_client(args: argparse.Namespace, **options) -> tuple[httpx.AsyncClien
     """The official client with its default registration, as an httpx client.
 
     With `--rpc` it can read the chain, as it must to sign for its Permit2 allowance; with `--upto` it
-    knows that scheme as well.
+    knows that scheme as well. With `--identifier`, all it pays for is one request of that name, to
+    sellers that declare `payment-identifier`.
     """
     client = x402Client()
     account = Account.from_key(args.key)
@@ -84,6 +87,13 @@ def paying_client(args: argparse.Namespace, **options) -> tuple[httpx.AsyncClien
     register_exact_evm_client(client, signer)
     if args.upto:
         client.register("eip155:*", UptoEvmScheme(signer))
+    if args.identifier is not None:
+
+        async def name(context) -> None:
+            declared = context.payment_required.extensions or {}
+            append_payment_identifier_to_extensions(declared, args.identifier)
+
+        client.on_before_payment_creation(name)
     recording = Recording()
     transport = x402_httpx_transport(client, recording)
     return httpx.AsyncClient(transport=transport, **options), recording.attempts

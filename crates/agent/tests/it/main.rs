@@ -6,6 +6,8 @@ mod hostile;
 #[cfg(test)]
 mod money;
 #[cfg(test)]
+mod naming;
+#[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "counts of a test are small")]
 mod node;
 #[cfg(test)]

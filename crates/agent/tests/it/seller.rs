@@ -69,6 +69,8 @@ pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
     /// `PAYMENT-SIGNATURE` or `X-PAYMENT` as it came.
     pub(crate) payment: Option<String>,
+    /// `Idempotency-Key`.
+    pub(crate) key: Option<String>,
 }
 
 impl Seen {
@@ -176,6 +178,7 @@ async fn play(State(state): State<Arc<Play>>, request: Request) -> Result<Respon
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         payment: payment.map(|it| it.to_str().unwrap().to_owned()),
+        key: parts.headers.get("idempotency-key").map(|it| it.to_str().unwrap().to_owned()),
         body: to_bytes(body, 1 << 20).await.unwrap().to_vec(),
     };
     state.seen.lock().unwrap().push(seen.clone());

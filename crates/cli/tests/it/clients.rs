@@ -228,9 +228,35 @@ async fn the_stock_server_sells_through_our_facilitator(kind: EvmKind) {
     assert_earned(&chain, sum(charged), log).await;
 }
 
+/// The official extension `payment-identifier`: its clients sign each try anew.
+async fn a_request_of_one_identifier_is_charged_once(kind: EvmKind) {
+    let shop = Shop::open(kind).await;
+    for (buyer, id) in [(Buyer::Fetch, "order_of_npm_0001"), (Buyer::Httpx, "order_of_pypi_0001")] {
+        let order = shop.order("/premium/a").times(2).with(&["--identifier", id]);
+        let Report { served, purchases, .. } = shop.clients.buy(buyer, &order).await.unwrap();
+        assert!(served, "{buyer:?}: {purchases:#?}\n{}", shop.log());
+        let [first, again] = &purchases[..] else { panic!("{purchases:#?}") };
+        let (first_paid, again_paid) = (paid_once(first), paid_once(again));
+        let signed = |it: &Attempt| it.signed.clone().unwrap();
+        for paid in [first_paid, again_paid] {
+            let info = &signed(paid)["extensions"]["payment-identifier"]["info"];
+            assert_eq!(info["id"], json!(id), "{buyer:?}");
+        }
+        assert_ne!(signed(first_paid)["payload"], signed(again_paid)["payload"], "{buyer:?}");
+        assert_receipt(first_paid.settled.as_ref().unwrap());
+        assert_eq!(again_paid.settled, None, "{buyer:?}: the second payment was settled");
+        assert_eq!(again_paid.headers["idempotent-replayed"], "true");
+        assert_eq!(again_paid.headers["farebox-receipt"], first_paid.headers["farebox-receipt"]);
+        assert_eq!(again.body, first.body, "{buyer:?}");
+    }
+    shop.assert_earned(Amount::from_units(20_000)).await;
+    assert_eq!(shop.asked().await.len(), 2, "one upstream call for each identifier");
+}
+
 on_each_chain!(
     stock_clients_buy_json,
     stock_clients_buy_streams,
     an_upstream_failure_charges_nothing,
     the_stock_server_sells_through_our_facilitator,
+    a_request_of_one_identifier_is_charged_once,
 );

@@ -286,6 +286,27 @@ fn formats() {
 }
 
 #[test]
+fn answers_are_kept_within_bounds() {
+    let chat = |kept: &str| format!("\"openai-chat\"\nidempotency = {kept}");
+    let right = chat("{ keep = \"10m\", max_bytes = \"64KiB\" }");
+    let ran = check_file(&GOOD.replacen("\"openai-chat\"", &right, 1));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    for (wrong, place, words) in [
+        ("true", "24:15", "expected a table such as { keep = \"10m\", max_bytes = \"64KiB\" }"),
+        ("{ keep = \"10m\" }", "24:15", "`max_bytes` is missing"),
+        ("{ keep = \"25h\", max_bytes = 4096 }", "24:24", "at most \"24h\""),
+        ("{ keep = \"1m\", max_bytes = 5 }", "24:42", "at least \"1KiB\""),
+        ("{ keep = \"1m\", max_bytes = 4096, on = 1 }", "24:50", "unknown key `on`"),
+    ] {
+        check("\"openai-chat\"", &chat(wrong), place, &[words]);
+    }
+    let flat = "price = { per_request = \"0.01\" }";
+    let free = "idempotency = { keep = \"1m\", max_bytes = 4096 }\nprice = \"free\"";
+    let ran = check_file(&GOOD.replacen(flat, free, 1).replace("offer = [\"exact\"]", ""));
+    assert!(ran.stderr.contains("`idempotency` has no effect here"), "{}", ran.stderr);
+}
+
+#[test]
 fn models() {
     let chat = |models: &str| format!("\"openai-chat\"\nmodels = {models}");
     let ran = check_file(&GOOD.replacen("\"openai-chat\"", &chat("[\"a\", \"b-*\"]"), 1));

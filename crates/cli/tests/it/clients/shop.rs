@@ -115,6 +115,7 @@ impl Shop {
             upstream = "llm"
             price = {{ per_request = "0.01" }}
             offer = {premium}
+            idempotency = {{ keep = "10m", max_bytes = "64KiB" }}
             "#,
             network(&chain),
             metered = offers.metered,
