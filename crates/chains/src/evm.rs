@@ -11,6 +11,7 @@ mod chain;
 mod check;
 mod contracts;
 mod deployed;
+mod doubts;
 mod eip712;
 mod exact;
 mod exact_permit2;

@@ -154,7 +154,7 @@ impl ChainReader {
         payment: &EvmPayment,
     ) -> Result<Option<Refusal>, FacilitatorError> {
         let Ok(chain) = self.0.of(request) else { return Ok(None) };
-        match chain.ask_wallet(payment).await {
+        match chain.unless_doubted(payment, chain.ask_wallet(payment)).await {
             Ok(()) => Ok(None),
             Err(NoStanding::Refused(it)) if it.reason == Reason::Eip6492FactoryNotAllowed => {
                 Ok(None)

@@ -121,7 +121,7 @@ impl Chain {
             Ok(payment) => payment,
             Err(refusal) => return Ok(invalid(refusal)),
         };
-        match self.verify_on_chain(&payment).await {
+        match self.unless_doubted(&payment, self.verify_on_chain(&payment)).await {
             Ok(collectable) => Ok(Verification::Valid {
                 payer: payment.payer().to_string(),
                 collectable: Some(collectable),

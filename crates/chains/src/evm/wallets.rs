@@ -24,6 +24,7 @@ use super::broadcast::NotSent;
 use super::chain::Chain;
 use super::check::{EvmPayment, Refusal};
 use super::deployed::has_code;
+use super::doubts::Doubts;
 use super::fees::Fees;
 use super::method::ContractCall;
 use super::rehearsal::{DEPLOYMENT_GAS_MAX, Rehearsed, rehearse};
@@ -62,6 +63,8 @@ pub(crate) struct Wallets {
     turns: Turns,
     /// How many deployments were paid for.
     deployments: AtomicU64,
+    /// What they did not sign.
+    pub(super) doubts: Doubts,
 }
 
 impl Default for Wallets {
@@ -71,6 +74,7 @@ impl Default for Wallets {
             strikes: Mutex::default(),
             turns: Turns::default(),
             deployments: AtomicU64::new(0),
+            doubts: Doubts::default(),
         }
     }
 }

@@ -34,6 +34,9 @@ pub(crate) enum RpcError {
     /// There is nobody to ask.
     #[error("no RPC endpoint is configured")]
     NoEndpoint,
+    /// Nobody was asked.
+    #[error("its wallet has refused too many payments just now to be asked again")]
+    Spared,
 }
 
 impl RpcError {
@@ -48,7 +51,7 @@ impl RpcError {
             Self::NoAnswer { .. } | Self::Garbage { .. } => true,
             // 4xx: turned away before anything was done. 5xx: somebody on the way failed.
             Self::Status { status, .. } => 500 <= *status,
-            Self::Node { .. } | Self::Unreachable { .. } | Self::NoEndpoint => false,
+            Self::Node { .. } | Self::Unreachable { .. } | Self::NoEndpoint | Self::Spared => false,
         }
     }
 }

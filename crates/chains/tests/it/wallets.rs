@@ -14,9 +14,10 @@ use crate::contract_payers::{
     FUNDS, future_wallet, owner, pay_by_contract, pay_by_future_wallet, pay_by_wallet,
     pay_with_nonsense, wrap,
 };
+use crate::faults::Node;
 use crate::support::{
-    PAY_TO, TOKEN, World, altered, at_amount, demand, demand_by_permit2, facilitator, key, now,
-    pay, payer, until,
+    PAY_TO, TOKEN, World, altered, at_amount, demand, demand_by_permit2, facilitator, key,
+    network_config, now, pay, payer, until,
 };
 
 /// The demands of every method.
@@ -119,6 +120,45 @@ async fn a_wallet_answers_for_what_it_signed_alone() {
     // So the payment itself is as good as before.
     let good = at_amount(&pay_by_wallet(wallet, &upto, 4), 10);
     world.facilitator.settle(&good, now()).await.unwrap();
+    world.end().await;
+}
+
+/// Anybody can claim that a wallet signed, and each look costs the chain's time.
+#[tokio::test]
+async fn a10_false_claims_on_a_wallet_are_looked_into_within_bounds() {
+    let world = World::start(Mining::Instant, 1).await;
+    let node = Node::start(&world, &[]).await;
+    let slow = Duration::from_secs(10);
+    let config = network_config(std::slice::from_ref(&node.url));
+    let facilitator = world.with_config(NetworkConfig { block_time: slow, ..config });
+    let wallet = world.honest_wallet().await;
+    let forged = |number| pay_with_nonsense(wallet, &demand(1_000), number);
+    let verify = async |request: SettleRequest| facilitator.verify(&request, now()).await;
+    let reason = Reason::InvalidExactEvmSignature;
+    invalid(&verify(forged(1)).await.unwrap(), &reason);
+    let asked = || node.asked("eth_getCode") + node.asked("eth_call");
+    let once = asked();
+    for _ in 0..50 {
+        invalid(&verify(forged(1)).await.unwrap(), &reason);
+    }
+    assert_eq!(asked(), once, "the same is not asked again");
+    for number in 2..=16 {
+        invalid(&verify(forged(number)).await.unwrap(), &reason);
+    }
+    let many = asked();
+    for number in 17..60 {
+        let error = verify(forged(number)).await.unwrap_err();
+        assert!(error.to_string().contains("could not be asked"), "{error}");
+    }
+    // That is no verdict, and of nobody else.
+    verify(pay_by_wallet(wallet, &demand(1_000), 99)).await.unwrap_err();
+    assert_eq!(asked(), many, "nothing more is asked of this wallet");
+    valid(&verify(pay(&payer(), &demand(1_000), 1)).await.unwrap());
+    let other = world.lying_wallet(WalletLie::Always).await;
+    invalid(&verify(pay_with_nonsense(other, &demand(1_000), 1)).await.unwrap(), &reason);
+    // What was taken is settled all the same.
+    facilitator.settle(&pay_by_wallet(wallet, &demand(1_000), 100), now()).await.unwrap();
+    node.stop();
     world.end().await;
 }
 
