@@ -3,7 +3,7 @@
 //! Every line of a journal goes into one chain of hashes. A node seals the lines of each of its commits
 //! as a [`Batch`]: the [`Seal`] has the hash of all that came before and of the batch, and is signed with
 //! the node's key. Whoever was given a [`Head`] can tell later whether the journal was cut or written
-//! anew since, even with the key. ADR 0016.
+//! anew since, even with the key. ADR 0017.
 
 mod chain;
 mod seal;

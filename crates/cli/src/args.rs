@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and the help that explains it.
 
+pub(crate) mod audit;
 pub(crate) mod ledger;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::audit::AuditCommand;
 use self::ledger::LedgerCommand;
 use crate::pay::PayArgs;
 
@@ -27,7 +29,7 @@ Exit codes:
   0  done
   1  failed; a message on standard error says why and what to do
   2  the command line was wrong
-  (`farebox pay` and `farebox ledger` have more: see their `--help`.)";
+  (`farebox pay`, `ledger` and `audit` have more: see their `--help`.)";
 
 /// The fare box in front of AI APIs.
 ///
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     /// Look at the books: balances, payments, exports; and check them.
     #[command(subcommand, arg_required_else_help = true, after_help = ledger::AFTER_HELP)]
     Ledger(LedgerCommand),
+    /// Show that nobody has changed the journal behind your back.
+    #[command(subcommand, arg_required_else_help = true, after_help = audit::AFTER_HELP)]
+    Audit(AuditCommand),
     /// Write a commented configuration and a settler's key, to begin with.
     ///
     /// Writes farebox.toml and settler.key (readable by you alone) and prints what to do next.

@@ -66,6 +66,7 @@ fn default_log(command: &Command) -> &'static str {
         | Command::Pay(_)
         | Command::Config(_)
         | Command::Ledger(_)
+        | Command::Audit(_)
         | Command::Init(_) => "error",
     }
 }
@@ -83,6 +84,7 @@ async fn run(command: Command, output: &Output) -> Result<ExitCode, Failure> {
         }
         Command::Config(ConfigCommand::Check(args)) => commands::check::run(&args, output).await?,
         Command::Ledger(command) => commands::ledger::run(&command, output)?,
+        Command::Audit(command) => commands::audit::run(&command, output)?,
         Command::Init(args) => commands::init::run(&args, output)?,
     };
     Ok(exit.into())

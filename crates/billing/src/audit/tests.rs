@@ -201,6 +201,15 @@ fn a_cut_is_found_by_any_later_head() {
 }
 
 #[test]
+fn an_empty_journal_was_cut_if_there_ever_was_a_head() {
+    let empty = Book { lines: Vec::new(), seals: Vec::new() };
+    let heads = vec![book().seals[3].head()];
+    let cut = Err(Wrong::Truncated { seq: 7, last: 0 });
+    assert_eq!(verify(&empty, Trust { heads: heads.clone(), ..trusted() }), cut);
+    assert_eq!(verify(&empty, Trust { heads, ..Trust::default() }), cut);
+}
+
+#[test]
 fn a_head_must_be_signed_by_who_is_trusted() {
     let mut head = book().seals[3].head();
     head.last_seq = 8;

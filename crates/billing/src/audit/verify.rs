@@ -220,7 +220,8 @@ impl Verifier {
 
     fn believe(&self, head: &Head) -> Result<(), Wrong> {
         let trusted = if self.keys.is_empty() {
-            self.verified.keys.iter().any(|it| it.0 == head.key)
+            // An empty journal has nobody's seal, and was cut by whoever made it so.
+            self.last.is_none() || self.verified.keys.iter().any(|it| it.0 == head.key)
         } else {
             self.keys.contains(&head.key)
         };

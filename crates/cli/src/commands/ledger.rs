@@ -36,7 +36,7 @@ pub(crate) fn run(command: &LedgerCommand, output: &Output) -> Result<Exit, Fail
 
 /// Which file, and the tokens that the configuration knows; `None` where that has mistakes, which
 /// are told by then.
-fn find(
+pub(super) fn find(
     place: &LedgerPlace,
     output: &Output,
 ) -> Result<Option<(std::path::PathBuf, Tokens)>, Failure> {
@@ -55,7 +55,7 @@ fn find(
     }
 }
 
-fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
+pub(super) fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
     let help = match &error {
         OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             "a ledger is made when `farebox serve` starts for the first time"
@@ -75,7 +75,7 @@ fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
     Failure::new(format!("the ledger {} cannot be read", file.display())).because(error).help(help)
 }
 
-fn unreadable(error: StoreError) -> Failure {
+pub(super) fn unreadable(error: StoreError) -> Failure {
     let help = match &error {
         StoreError::Corrupt(_) => "`farebox ledger check` tells more; restore a backup elsewhere",
         StoreError::Unavailable(_)

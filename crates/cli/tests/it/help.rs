@@ -6,7 +6,7 @@ use crate::farebox::run;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 17] = [
         &["--help"],
         &["demo", "--help"],
         &["serve", "--help"],
@@ -21,6 +21,9 @@ fn every_command_explains_itself() {
         &["ledger", "list", "--help"],
         &["ledger", "export", "--help"],
         &["ledger", "check", "--help"],
+        &["audit", "--help"],
+        &["audit", "verify", "--help"],
+        &["audit", "head", "--help"],
     ];
     for arguments in commands {
         let ran = run(Path::new("."), arguments);

@@ -231,6 +231,59 @@ async fn a_check_has_an_exit_code_of_its_own() {
     assert_eq!(told["problems"][0]["payment"], id(3).to_string());
 }
 
+/// One changed line, a journal that was cut, and one that was sealed by somebody else.
+#[tokio::test]
+async fn an_audit_names_the_first_thing_that_is_wrong() {
+    let shop = Shop::open().await;
+    let audit = |arguments: &str| {
+        let mut all = vec!["audit"];
+        all.extend(arguments.split_whitespace());
+        all.extend(["--data-dir", "."]);
+        run(shop.directory.path(), &all)
+    };
+    let verify = |code: i32, arguments: &str, says: &str| {
+        let ran = audit(&format!("verify {arguments}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{}", ran.stdout);
+        assert!(ran.stdout.contains(says), "{}", ran.stdout);
+    };
+    verify(0, "", "by the key beside the ledger");
+    let head = audit("head").stdout;
+    drop(shop.hold(terms(6, USDC), 3_700_000).await);
+    fs::write(shop.directory.path().join("heads"), format!("{head}\n{}", audit("head").stdout))
+        .unwrap();
+    verify(0, "--heads heads", "as 2 given heads say");
+    let told: Value = serde_json::from_str(&audit("verify --json").stdout).unwrap();
+    assert_eq!(
+        (&told["verified"], &told["keys_from"]),
+        (&true.into(), &"beside_the_ledger".into())
+    );
+    let key = head.split_whitespace().nth(4).unwrap();
+    verify(0, &format!("--key {key}"), "by the given key");
+    verify(3, &format!("--key {}", "00".repeat(32)), "is signed with the key");
+    let raw = Connection::open(shop.file()).unwrap();
+    raw.execute_batch(
+        "DROP TRIGGER journal_is_not_rewritten; DROP TRIGGER journal_is_for_ever;
+         DROP TRIGGER seals_are_for_ever; UPDATE journal SET at = at + 1 WHERE seq = 3;",
+    )
+    .unwrap();
+    verify(3, "", "NOT VERIFIED  the journal was changed between line 3 and line 3");
+    let told: Value = serde_json::from_str(&audit("verify --json").stdout).unwrap();
+    assert_eq!(told["verified"], false);
+    assert_eq!(shop.run("check").code, 3);
+    raw.execute_batch("UPDATE journal SET at = at - 1 WHERE seq = 3").unwrap();
+    verify(0, "--heads heads", "verified");
+    let cut = "DELETE FROM seals WHERE last_seq = (SELECT max(seq) FROM journal);
+               DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal);";
+    raw.execute_batch(cut).unwrap();
+    verify(0, "", "no head from elsewhere");
+    verify(3, "--heads heads", "the journal was cut");
+    fs::write(shop.directory.path().join("heads"), "farebox-head-1 nonsense").unwrap();
+    let ran = audit("verify --heads heads");
+    assert!(ran.code == 1 && ran.stderr.contains("see line 1"), "{}", ran.stderr);
+    fs::remove_file(shop.directory.path().join("farebox.db.audit-key")).unwrap();
+    verify(0, "", "none was given");
+}
+
 #[tokio::test]
 async fn a_ledger_is_found_by_its_configuration() {
     let shop = Shop::open().await;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use farebox_billing::Payment;
+use farebox_billing::audit::{Head, PublicKey, Trust, Verified};
 use farebox_billing::ledger::{Account, AccountKey, Books};
 use farebox_protocol::PaymentId;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
@@ -12,11 +13,14 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use crate::book::audit::{CheckReport, Total};
 use crate::book::replay::Replay;
 use crate::port::StoreError;
+use crate::sqlite::AuditError;
 use crate::sqlite::accounts;
+use crate::sqlite::audit_key;
 use crate::sqlite::check;
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::open::{self, OpenError};
 use crate::sqlite::rows;
+use crate::sqlite::seals;
 use crate::view::{JournalLine, Listed, Order, SettlementView, Story, Which};
 
 /// Lines of the journal with the assets of their payments.
@@ -89,6 +93,22 @@ impl LedgerFile {
     /// See [`crate::SqliteLedger::check`].
     pub fn check(&self) -> Result<CheckReport, StoreError> {
         check::check(&self.connection).map_err(Fault::into_store_error)
+    }
+
+    /// See [`crate::SqliteLedger::audit`].
+    pub fn audit(&self, trust: Trust) -> Result<Verified, AuditError> {
+        let verified = seals::verify(&self.connection, trust);
+        Ok(verified.map_err(Fault::into_store_error)??)
+    }
+
+    /// See [`crate::SqliteLedger::head`].
+    pub fn head(&self) -> Result<Option<Head>, StoreError> {
+        seals::head(&self.connection).map_err(Fault::into_store_error)
+    }
+
+    /// The public half of the key beside the ledger, if that is there.
+    pub fn audit_key(&self) -> io::Result<Option<PublicKey>> {
+        Ok(audit_key::load(&self.path)?.map(|it| it.public()))
     }
 
     fn as_of_one_moment<T>(

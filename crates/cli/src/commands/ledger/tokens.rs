@@ -5,7 +5,7 @@ use farebox_protocol::{Amount, Asset};
 
 /// The tokens that are known: those of the table of networks, and the configuration's own.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(Vec<(Asset, u8)>);
+pub(in crate::commands) struct Tokens(Vec<(Asset, u8)>);
 
 impl Tokens {
     /// The configuration's own beside those of the table.

@@ -1,4 +1,4 @@
--- The seals of the journal (ADR 0016): one for each commit that added to it, with the hash of all up to
+-- The seals of the journal (ADR 0017): one for each commit that added to it, with the hash of all up to
 -- there. Lines from before there were seals go into the first one.
 CREATE TABLE seals (
     last_seq  INTEGER PRIMARY KEY CHECK (1 <= last_seq),
