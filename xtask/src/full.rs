@@ -12,6 +12,9 @@ const RUNS: &[Run] = &[
     ("farebox-store", "test(/^crash::power/)", &[("FAREBOX_POWER_CUTS", "1000")]),
 ];
 
+/// Simulated worlds.
+const SEEDS: &str = "0..100000";
+
 /// Runs them one after the other, each whatever became of the others.
 pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
@@ -21,6 +24,11 @@ pub(crate) fn run() -> Result<()> {
         if let Err(error) = crate::cargo_with(&command, &arguments, counts) {
             failed.push(format!("{filter} of {package}: {error:#}"));
         }
+    }
+    // Optimised, for there are many of them.
+    let simulate = ["run", "--release", "--package", "farebox-sim", "--"];
+    if let Err(error) = crate::cargo_with(&simulate, &["--seeds", SEEDS], &[]) {
+        failed.push(format!("{error:#}"));
     }
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())

@@ -18,6 +18,7 @@ const HELP: &str = "\
 cargo xtask check [PACKAGE…]   format, lints, tidy and tests of the named packages, or of all but the
                                end-to-end ones (the quick path; `./test` runs everything)
 cargo xtask tidy               the project's own rules alone
+cargo xtask sim --seed N       one run of the whole gateway in a simulated world; `--seeds A..B`, `--bug NAME`
 cargo xtask full               the destructive tests in the numbers that are promised: takes an hour
 ";
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Some((command, packages)) if command == "check" => check(packages),
         Some((command, [])) if command == "tidy" => tidy::run(),
         Some((command, [])) if command == "full" => full::run(),
+        Some((command, rest)) if command == "sim" => simulate(rest),
         _ => {
             eprint!("{HELP}");
             return ExitCode::from(2);
@@ -53,6 +55,11 @@ fn check(packages: &[String]) -> Result<()> {
     let quick = ["--exclude", "farebox"];
     let left_out: &[&str] = if packages.is_empty() { &quick } else { &[] };
     cargo(&["nextest", "run"], &[&selection, left_out].concat())
+}
+
+fn simulate(arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    cargo(&["run", "--quiet", "--package", "farebox-sim", "--"], &arguments)
 }
 
 fn cargo(command: &[&str], arguments: &[&str]) -> Result<()> {

@@ -47,6 +47,16 @@ const ARROWS: &[(&str, &[&str])] = &[
             "farebox-devnet",
         ],
     ),
+    (
+        "farebox-sim",
+        &[
+            "farebox-protocol",
+            "farebox-billing",
+            "farebox-chains",
+            "farebox-store",
+            "farebox-gateway",
+        ],
+    ),
     ("farebox-testdb", &[]),
     ("xtask", &[]),
 ];
