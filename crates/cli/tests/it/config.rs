@@ -296,7 +296,7 @@ fn answers_are_kept_within_bounds() {
         ("{ keep = \"10m\" }", "24:15", "`max_bytes` is missing"),
         ("{ keep = \"25h\", max_bytes = 4096 }", "24:24", "at most \"24h\""),
         ("{ keep = \"1m\", max_bytes = 5 }", "24:42", "at least \"1KiB\""),
-        ("{ keep = \"1m\", max_bytes = 4096, on = 1 }", "24:50", "unknown key `on`"),
+        ("{ keep = \"1m\", max_bytes = 4096, on = 1 }", "24:48", "unknown key `on`"),
     ] {
         check("\"openai-chat\"", &chat(wrong), place, &[words]);
     }
