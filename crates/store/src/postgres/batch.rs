@@ -143,7 +143,7 @@ impl Batcher {
                 continue;
             }
             if !matches!(trouble, Trouble::Resting) {
-                tracing::error!(error = ?trouble, operations = batch.len(), "a ledger batch failed");
+                tracing::error!(error = %trouble, operations = batch.len(), "a ledger batch failed");
             }
             let refused = trouble.is_contradiction();
             if refused && 1 < batch.len() {
@@ -269,7 +269,7 @@ impl Batcher {
 
     /// Finds out what became of the last batch.
     async fn resolve(&mut self, trouble: Trouble) -> End {
-        tracing::warn!(error = ?trouble, "the outcome of a ledger commit is looked for");
+        tracing::warn!(error = %trouble, "the outcome of a ledger commit is looked for");
         let number = self.number;
         self.doubt = Some(number);
         self.shared.doubt(true);
@@ -279,7 +279,7 @@ impl Batcher {
                 match self.look_for(number).await {
                     Ok(found) => return Some(found),
                     Err(Trouble::Fenced) => return None,
-                    Err(error) => tracing::warn!(?error, "the ledger's server cannot be asked"),
+                    Err(error) => tracing::warn!(%error, "the ledger's server cannot be asked"),
                 }
                 tokio::time::sleep(REST).await;
             }
@@ -298,7 +298,7 @@ impl Batcher {
         match timeout(self.resolve_within, self.look_for(number)).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
-                tracing::warn!(?error, "the ledger's server cannot be asked");
+                tracing::warn!(%error, "the ledger's server cannot be asked");
                 false
             }
             Err(_) => false,

@@ -1,5 +1,6 @@
 //! Why something failed, inside the engine.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,22 @@ pub(super) struct Due {
     pub(super) max: usize,
 }
 
+impl Due {
+    /// Enough for both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            now: self.now.max(other.now),
+            far: self.far.min(other.far),
+            max: self.max.saturating_add(other.max),
+        }
+    }
+
+    /// Whether whoever asks for `other` finds it among these.
+    pub(super) fn covers(self, other: Self) -> bool {
+        other.now <= self.now && self.far <= other.far && other.max <= self.max
+    }
+}
+
 /// The result of one operation, before anybody knows whether its commit holds.
 pub(super) type Done<T> = Result<T, Fault>;
 
@@ -63,7 +80,7 @@ impl From<Illegal> for Fault {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     /// It refused, or the connection broke.
-    #[error(transparent)]
+    #[error("PostgreSQL: {}", in_words(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// It did not answer in time.
     #[error("PostgreSQL did not answer within {0:?}")]
@@ -146,7 +163,7 @@ impl Trouble {
     /// What the caller of a query gets to see, which changed nothing.
     pub(super) fn into_store_error(self) -> StoreError {
         if self.is_contradiction() {
-            StoreError::Corrupt(in_words(&self))
+            StoreError::Corrupt(self.to_string())
         } else {
             StoreError::Unavailable(Box::new(self))
         }
@@ -154,9 +171,13 @@ impl Trouble {
 }
 
 /// With what the server said, which the error itself keeps to its source.
-pub(super) fn in_words(trouble: &Trouble) -> String {
-    match std::error::Error::source(trouble) {
-        Some(source) => format!("{trouble}: {source}"),
-        None => trouble.to_string(),
+fn in_words(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(said), _) => {
+            let detail = said.detail().map(|it| format!(" ({it})")).unwrap_or_default();
+            format!("{}{detail}", said.message())
+        }
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
     }
 }

@@ -40,7 +40,7 @@ impl Wants {
             Need::Terms(id) => drop(self.terms.insert(id)),
             Need::Key(name) => drop(self.keys.insert(name)),
             Need::Accounts(parties) => self.parties.push(parties),
-            Need::Due(due) => self.due = Some(due),
+            Need::Due(due) => self.due = Some(self.due.map_or(due, |it| it.and(due))),
             Need::Unfinished => self.unfinished = true,
         }
     }

@@ -361,7 +361,7 @@ impl Shelf for Loaded {
 
     fn due(&mut self, now: Timestamp, far: Timestamp, max: usize) -> Done<Vec<Settlement>> {
         let asked = Due { now, far, max };
-        let found = self.due.as_ref().filter(|it| it.0 == asked);
+        let found = self.due.as_ref().filter(|it| it.0.covers(asked));
         let Some((_, keys)) = found else { return Err(Fault::Missing(Need::Due(asked))) };
         // As it is now: an operation before this one may have taken or resolved it.
         let current = keys.iter().filter_map(|it| self.settlements.get(it));

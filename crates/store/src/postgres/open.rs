@@ -78,7 +78,7 @@ impl From<Trouble> for PostgresOpenError {
 
 impl From<tokio_postgres::Error> for PostgresOpenError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(Box::new(error))
+        Self::from(Trouble::from(error))
     }
 }
 

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::book::unheard::{self, Evidence, Unheard};
 use crate::port::StoreError;
-use crate::postgres::fault::{Done, Fault, Need, SharedTrouble, in_words};
+use crate::postgres::fault::{Done, Fault, Need, SharedTrouble};
 use crate::postgres::loaded::Loaded;
 use farebox_protocol::PaymentId;
 
@@ -138,7 +138,7 @@ where
                     Some(Err(_)) | None => Vec::new(),
                 };
             }
-            (End::Refused(trouble), _) => StoreError::Corrupt(in_words(trouble)),
+            (End::Refused(trouble), _) => StoreError::Corrupt(trouble.to_string()),
             (End::Fenced(trouble), _) => {
                 payment.map_or_else(|| unavailable(trouble), StoreError::Fenced)
             }

@@ -18,6 +18,9 @@ mod memory;
 mod model;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
+mod postgres;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
 mod property;
 #[cfg(test)]
 mod recovery;
