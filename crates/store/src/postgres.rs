@@ -18,6 +18,7 @@ mod save;
 mod session;
 mod shared;
 mod statements;
+mod transactions;
 mod work;
 mod writer;
 

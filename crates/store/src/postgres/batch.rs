@@ -164,7 +164,8 @@ impl Batcher {
     async fn attempt(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Failed> {
         let session = self.session().await.map_err(Failed::Before)?;
         let number = self.number.saturating_add(1);
-        let worked = timeout(self.work_within, self.work(&session, batch, number)).await;
+        let work = Box::pin(self.work(&session, batch, number));
+        let worked = timeout(self.work_within, work).await;
         let worked = worked.unwrap_or(Err(Trouble::Late(self.work_within)));
         let changed = match worked {
             Ok(Worked::Changed(accounts)) => Some(accounts),

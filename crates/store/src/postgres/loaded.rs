@@ -17,6 +17,7 @@ use crate::book::{Bound, Shelf};
 use crate::port::{RequestKey, StoreError, StoredPayment, Terms};
 use crate::postgres::fault::{Done, Due, Fault, Need};
 use crate::postgres::rows::{self, Owned};
+use crate::transactions::{KeptTransaction, TransactionFate};
 
 /// A payment on the shelf.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub(super) struct Moment {
 /// A line for the journal.
 pub(super) type Written = (PaymentId, Entry, Timestamp);
 
+/// How a signed transaction ended, by its hash.
+pub(super) type EndedTransaction = ([u8; 32], TransactionFate);
+
 /// What a transaction has loaded, and what it has changed since.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -72,6 +76,8 @@ pub(super) struct Loaded {
     unfinished: Option<Vec<PaymentId>>,
     undo: Vec<Before>,
     journal: Vec<Written>,
+    recorded: Vec<KeptTransaction>,
+    ended: Vec<EndedTransaction>,
 }
 
 /// What is to be written.
@@ -89,6 +95,8 @@ pub(super) struct Changes<'a> {
     pub(super) moved_keys: Vec<(Digest, Bound, PaymentId)>,
     pub(super) settlements: Vec<&'a Settlement>,
     pub(super) journal: &'a [Written],
+    pub(super) recorded: &'a [KeptTransaction],
+    pub(super) ended: &'a [EndedTransaction],
     pub(super) accounts: BTreeMap<AccountKey, Account>,
 }
 
@@ -106,6 +114,8 @@ impl Loaded {
             unfinished: None,
             undo: Vec::new(),
             journal: Vec::new(),
+            recorded: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -207,6 +217,8 @@ impl Loaded {
             moved_keys: Vec::new(),
             settlements: settlements.iter().filter_map(|it| self.settlements.get(it)).collect(),
             journal: &self.journal,
+            recorded: &self.recorded,
+            ended: &self.ended,
             accounts,
         };
         for name in keys {
@@ -233,6 +245,17 @@ impl Loaded {
             }
         }
         changes
+    }
+
+    /// Keeps a signed transaction. An operation that does so does nothing else, and cannot fail.
+    pub(super) fn record_transaction(&mut self, transaction: KeptTransaction) {
+        self.recorded.push(transaction);
+    }
+
+    /// Keeps how signed transactions ended. An operation that does so does nothing else, and cannot
+    /// fail.
+    pub(super) fn end_transactions(&mut self, ended: &[EndedTransaction]) {
+        self.ended.extend_from_slice(ended);
     }
 
     fn slot(&self, id: PaymentId) -> Done<Option<&Slot>> {

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farebox_protocol::{PaymentId, Timestamp};
+use farebox_protocol::{Network, PaymentId, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use crate::port::{StoreError, StoredPayment};
@@ -14,6 +15,7 @@ use crate::postgres::fault::Trouble;
 use crate::postgres::rows::{self, Read};
 use crate::postgres::session::{Connected, Connector, Role};
 use crate::postgres::shared::Shared;
+use crate::transactions::KeptTransaction;
 
 /// How long a query may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -79,6 +81,23 @@ impl Reader {
             let client = &reading.connected.client;
             let row: Option<Row> = client.query_opt(&reading.next_due, &[&self.node]).await?;
             row.map(|it| rows::time(&it, "due_at")).transpose()
+        })
+        .await
+    }
+
+    /// The transactions of this node on a network that have not ended.
+    pub(super) async fn open_transactions(
+        &self,
+        network: &Network,
+    ) -> Result<Vec<KeptTransaction>, StoreError> {
+        self.within(async {
+            self.shared.wait_for_certainty().await;
+            let reading = self.reading().await?;
+            let sql = "SELECT * FROM transactions
+                        WHERE node = $1 AND network = $2 AND ended IS NULL ORDER BY seq";
+            let parameters: [&(dyn ToSql + Sync); 2] = [&self.node, &network.as_str()];
+            let found = reading.connected.client.query(sql, &parameters).await?;
+            found.iter().map(|it| rows::transaction(it, network)).collect()
         })
         .await
     }

@@ -14,6 +14,7 @@ use crate::book::settlements::{Settlement, Status};
 use crate::port::{AnswerMark, SettleMode, StoredPayment, Terms};
 use crate::postgres::fault::Trouble;
 use crate::postgres::numeric::Units;
+use crate::transactions::KeptTransaction;
 
 /// The result of reading a row.
 pub(super) type Read<T> = Result<T, Trouble>;
@@ -120,6 +121,24 @@ pub(super) fn entry(row: &Row) -> Read<(PaymentId, Entry)> {
     let line = Line { event, amount, detail: get(row, "detail")? };
     let entry = Entry::read(line).map_err(|it| Trouble::Column(it.0))?;
     Ok((id(row, "payment")?, entry))
+}
+
+/// From a row of `transactions` with its bytes.
+pub(super) fn transaction(row: &Row, network: &Network) -> Read<KeptTransaction> {
+    let (ids, rest) = get::<&[u8]>(row, "payments")?.as_chunks::<32>();
+    if !rest.is_empty() {
+        return Err(Trouble::Column("payments"));
+    }
+    let sender = get::<&[u8]>(row, "sender")?.try_into();
+    Ok(KeptTransaction {
+        network: network.clone(),
+        sender: sender.map_err(|_| Trouble::Column("sender"))?,
+        nonce: unsigned(row, "nonce")?,
+        hash: array(row, "hash")?,
+        raw: get(row, "raw")?,
+        payments: ids.iter().map(|it| PaymentId::from_bytes(*it)).collect(),
+        depth: small(row, "depth")?,
+    })
 }
 
 fn state(row: &Row) -> Read<Payment> {

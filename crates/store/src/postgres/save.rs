@@ -15,9 +15,10 @@ use crate::book::settlements::Settlement;
 use crate::port::Terms;
 use crate::postgres::fault::Trouble;
 use crate::postgres::load::{Keys, Transaction, shelf_of};
-use crate::postgres::loaded::{Changes, Slot, Written, is_unfinished};
+use crate::postgres::loaded::{Changes, EndedTransaction, Slot, Written, is_unfinished};
 use crate::postgres::numeric::Units;
 use crate::postgres::rows::{count, mark_name, millis};
+use crate::transactions::KeptTransaction;
 
 type Parameter<'a> = &'a (dyn ToSql + Sync);
 
@@ -27,6 +28,8 @@ impl Changes<'_> {
         self.added.is_empty()
             && self.changed.is_empty()
             && self.settlements.is_empty()
+            && self.recorded.is_empty()
+            && self.ended.is_empty()
             && self.journal.is_empty()
     }
 }
@@ -46,6 +49,8 @@ impl Transaction<'_> {
             self.insert_keys(&changes.keys),
             self.move_keys(&changes.moved_keys),
             self.keep_outbox(&changes.settlements),
+            self.record_transactions(changes.recorded),
+            self.end_transactions(changes.ended),
             self.append_journal(changes.journal, journal_seq),
             self.keep_accounts(&changes.accounts),
         )?;
@@ -204,6 +209,38 @@ impl Transaction<'_> {
             &created_ats,
         ];
         self.write(&self.sql.keep_outbox, all.len(), &parameters).await
+    }
+
+    /// One that is kept already stays as it is.
+    async fn record_transactions(&self, all: &[KeptTransaction]) -> Result<(), Trouble> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let hashes: Vec<&[u8]> = all.iter().map(|it| it.hash.as_slice()).collect();
+        let networks: Vec<&str> = all.iter().map(|it| it.network.as_str()).collect();
+        let senders: Vec<&[u8]> = all.iter().map(|it| it.sender.as_slice()).collect();
+        // A chain counts no account's transactions that far.
+        let nonces: Vec<i64> = all.iter().map(|it| count(it.nonce)).collect();
+        let raws: Vec<&[u8]> = all.iter().map(|it| it.raw.as_slice()).collect();
+        let ids = |it: &KeptTransaction| -> Vec<u8> {
+            it.payments.iter().flat_map(|it| *it.as_bytes()).collect()
+        };
+        let payments: Vec<Vec<u8>> = all.iter().map(ids).collect();
+        let depths: Vec<i64> = all.iter().map(|it| i64::from(it.depth)).collect();
+        let parameters: [Parameter<'_>; 8] =
+            [&self.node, &hashes, &networks, &senders, &nonces, &raws, &payments, &depths];
+        self.client.execute(&self.sql.record_transactions, &parameters).await?;
+        Ok(())
+    }
+
+    async fn end_transactions(&self, all: &[EndedTransaction]) -> Result<(), Trouble> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let hashes: Vec<&[u8]> = all.iter().map(|it| it.0.as_slice()).collect();
+        let fates: Vec<&str> = all.iter().map(|it| it.1.as_str()).collect();
+        self.client.execute(&self.sql.end_transactions, &[&hashes, &fates]).await?;
+        Ok(())
     }
 
     async fn append_journal(&self, journal: &[Written], after: i64) -> Result<(), Trouble> {

@@ -25,12 +25,14 @@ pub(super) struct Statements {
     pub(super) insert_keys: Statement,
     pub(super) move_keys: Statement,
     pub(super) keep_outbox: Statement,
+    pub(super) record_transactions: Statement,
+    pub(super) end_transactions: Statement,
     pub(super) append_journal: Statement,
     pub(super) keep_accounts: Statement,
 }
 
 /// In the order of the fields.
-const SQL: [&str; 19] = [
+const SQL: [&str; 21] = [
     "SELECT epoch, batch, journal_seq FROM nodes WHERE node = $1 FOR UPDATE",
     "UPDATE nodes SET batch = $2, journal_seq = $3 WHERE node = $1",
     "SELECT * FROM payments WHERE id = ANY($1) ORDER BY id FOR UPDATE",
@@ -48,6 +50,8 @@ const SQL: [&str; 19] = [
     include_str!("sql/insert_keys.sql"),
     include_str!("sql/move_keys.sql"),
     include_str!("sql/keep_outbox.sql"),
+    include_str!("sql/record_transactions.sql"),
+    include_str!("sql/end_transactions.sql"),
     include_str!("sql/append_journal.sql"),
     include_str!("sql/keep_accounts.sql"),
 ];
@@ -79,6 +83,8 @@ impl Statements {
             insert_keys: next()?,
             move_keys: next()?,
             keep_outbox: next()?,
+            record_transactions: next()?,
+            end_transactions: next()?,
             append_journal: next()?,
             keep_accounts: next()?,
         })

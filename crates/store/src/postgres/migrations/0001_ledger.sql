@@ -185,6 +185,32 @@ CREATE TRIGGER request_keys_are_kept BEFORE UPDATE ON request_keys FOR EACH ROW
 CREATE TRIGGER request_keys_are_for_ever BEFORE DELETE OR TRUNCATE ON request_keys
     EXECUTE FUNCTION refuse('a request key is never forgotten');
 
+-- Signed transactions, each kept before it is sent for the first time, so that a retry sends the same
+-- bytes. The bytes go when nobody needs them any more; that there was such a transaction stays.
+CREATE TABLE transactions (
+    seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- the order of recording
+    hash     bytea NOT NULL UNIQUE CHECK (length(hash) = 32),
+    node     text COLLATE "C" NOT NULL,                        -- who sends it
+    network  text COLLATE "C" NOT NULL,
+    sender   bytea NOT NULL CHECK (length(sender) = 20),
+    nonce    bigint NOT NULL CHECK (0 <= nonce),
+    raw      bytea,
+    payments bytea NOT NULL CHECK (length(payments) % 32 = 0), -- ids, one after the other
+    depth    bigint NOT NULL CHECK (0 <= depth),
+    ended    text COLLATE "C" CHECK (ended IN ('mined', 'superseded', 'not_sent')),
+    CHECK ((raw IS NULL) = (ended IS NOT NULL))
+);
+
+CREATE INDEX transactions_open ON transactions (node, network, seq) WHERE ended IS NULL;
+
+CREATE TRIGGER transactions_keep_what_was_signed BEFORE UPDATE ON transactions FOR EACH ROW
+    WHEN (NEW.hash <> OLD.hash OR NEW.network <> OLD.network OR NEW.sender <> OLD.sender
+          OR NEW.nonce <> OLD.nonce OR NEW.payments <> OLD.payments
+          OR NEW.raw IS NOT NULL AND NEW.raw IS DISTINCT FROM OLD.raw)
+    EXECUTE FUNCTION refuse('a signed transaction does not change');
+CREATE TRIGGER transactions_are_for_ever BEFORE DELETE OR TRUNCATE ON transactions
+    EXECUTE FUNCTION refuse('a signed transaction is never forgotten');
+
 CREATE TABLE secrets (
     name  text PRIMARY KEY,
     value bytea NOT NULL CHECK (length(value) = 32)
