@@ -25,7 +25,7 @@ use toml::de::DeTable;
 
 pub(crate) use self::facilitator::FacilitatorPlan;
 use self::facilitator::{Kind, Role};
-pub(crate) use self::ledger::LedgerPlan;
+pub(crate) use self::ledger::{LedgerAt, LedgerPlan};
 pub(crate) use self::network::NetworkPlan;
 use self::network::{Need, Needs};
 use self::problem::{Problem, Problems, Source};
@@ -67,8 +67,8 @@ pub(crate) struct Config {
 /// What only a gateway has.
 #[derive(Clone, Debug)]
 pub(crate) struct Selling {
-    /// The SQLite file.
-    pub(crate) ledger: PathBuf,
+    /// Where the ledger is.
+    pub(crate) ledger: LedgerAt,
     /// For the gateway.
     pub(crate) gateway: GatewayConfig,
     /// The route that nobody wrote: the free list of models.
@@ -282,7 +282,7 @@ fn read_tables(tables: Tables<'_>, secrets: &Secrets, problems: &mut Problems) -
         .networks
         .map(|it| network::networks(&it, needs, secrets, problems))
         .unwrap_or_default();
-    let ledger = tables.ledger.and_then(|it| server::ledger(it, &secrets.directory, problems));
+    let ledger = tables.ledger.and_then(|it| ledger::place(it, secrets, problems));
     let limits = tables.limits.map_or(Limits::STANDARD, |it| server::limits(it, problems));
     let upstreams = tables.upstream.map(|it| upstream::upstreams(&it, secrets, problems));
     let declared = Declared {
@@ -311,7 +311,7 @@ fn facilitator_kind(section: &Section<'_>) -> Option<Kind> {
 
 fn selling_of(
     server: &Server,
-    ledger: PathBuf,
+    ledger: LedgerAt,
     mut routes: Vec<Arc<Route>>,
     limits: Limits,
 ) -> Selling {

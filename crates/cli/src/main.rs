@@ -1,6 +1,7 @@
 //! The binary: reads the command line, runs one command, tells how it went.
 
 mod args;
+mod books;
 mod commands;
 mod config;
 mod demo;

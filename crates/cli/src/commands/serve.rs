@@ -9,11 +9,11 @@ use farebox_gateway::{
     Entropy, FacilitatorParts, Gateway, KeptTransactions, NoProbe, Parts, Running, StartError,
     SystemClock, facilitator_mount,
 };
-use farebox_store::{Ledger, SqliteLedger, SqliteOptions};
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::args::ServeArgs;
+use crate::books::OpenLedger;
 use crate::config::{Config, Purpose};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -65,11 +65,11 @@ pub(crate) async fn run(args: &ServeArgs, output: &Output) -> Result<Exit, Failu
 async fn close(
     gateway: Running,
     background: Background,
-    ledger: &SqliteLedger,
+    ledger: &OpenLedger,
 ) -> Result<(), Failure> {
     gateway.shutdown().await;
     background.end().await;
-    ledger.close().await.map_err(|error| {
+    ledger.ledger().close().await.map_err(|error| {
         Failure::new("the ledger was not closed cleanly")
             .because(error)
             .help("what was acknowledged is safe; the next start puts the rest in order")
@@ -80,22 +80,17 @@ async fn close(
 pub(crate) async fn start(
     config: Config,
     background: &Background,
-) -> Result<(Running, Arc<SqliteLedger>), Failure> {
+) -> Result<(Running, OpenLedger), Failure> {
     let Some(mut selling) = config.selling else {
         return Err(Failure::new("the configuration sells nothing"));
     };
     let listener = listen(config.server.listen, &mut selling.gateway.public_url).await?;
     // First, because it also keeps a second gateway from the same ledger.
-    let ledger = SqliteLedger::open(&selling.ledger, SqliteOptions::default());
-    let ledger = Arc::new(ledger.map_err(|error| {
-        Failure::new(format!("the ledger {} cannot be opened", selling.ledger.display()))
-            .because(error)
-            .help("check `url` in [ledger], the directory's permissions, and that no other farebox runs")
-    })?);
+    let ledger = OpenLedger::open(selling.ledger).await?;
     let routes = &selling.gateway.routes;
     let own = config.networks.iter().filter_map(|it| it.pay_to).collect();
     let terms = config.facilitator.shown().map(|it| it.terms(&config.networks, own));
-    let log = KeptTransactions::new(Arc::<SqliteLedger>::clone(&ledger));
+    let log = KeptTransactions::new(ledger.transactions());
     let (plan, networks) = (config.facilitator, &config.networks);
     let facilitator = startup::facilitator(plan, networks, routes, log, background).await?;
     let entropy = Entropy::from_os()
@@ -105,7 +100,7 @@ pub(crate) async fn start(
         facilitator_mount(FacilitatorParts { facilitator, clock, terms: Arc::new(terms) })
     });
     let parts = Parts {
-        ledger: Arc::<SqliteLedger>::clone(&ledger),
+        ledger: ledger.ledger(),
         facilitator,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(entropy),
@@ -120,7 +115,7 @@ fn not_started(error: StartError) -> Failure {
     let help = match &error {
         StartError::Listen(_) => "the system has closed the port: start again",
         StartError::Ledger(_) => {
-            "keep the ledger's file, and look at it before anything is changed"
+            "keep the ledger as it is, and look at it before anything is changed"
         }
         StartError::Tls(_) => "this is a defect of the build: report it, with the reason above",
         StartError::Facilitator(_) => {

@@ -1,7 +1,6 @@
-//! `[server]`, `[ledger]` and `[limits]`.
+//! `[server]` and `[limits]`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farebox_gateway::{Limits, Versions};
@@ -95,37 +94,6 @@ fn public_url(value: &Value<'_>) -> Result<Url, Problem> {
 /// The address of a listener on this machine.
 fn local_url(listen: SocketAddr) -> Option<Url> {
     format!("http://{listen}/").parse().ok()
-}
-
-/// Reads `[ledger]`: the path of the SQLite file, relative to `directory`.
-pub(crate) fn ledger(
-    mut section: Section<'_>,
-    directory: &Path,
-    problems: &mut Problems,
-) -> Option<PathBuf> {
-    let path = section.required("url", problems, |value| ledger_path(value, directory));
-    section.close(problems);
-    path
-}
-
-fn ledger_path(value: &Value<'_>, directory: &Path) -> Result<PathBuf, Problem> {
-    const EXPECTED: &str = "`sqlite:` and the path of a file, such as \"sqlite:farebox.db\"";
-    let text = value.text(EXPECTED)?;
-    if ["postgres:", "postgresql:"].iter().any(|it| text.starts_with(it)) {
-        return Err(value
-            .wrong(EXPECTED)
-            .help("a ledger in PostgreSQL comes with a later version of farebox")
-            .masked());
-    }
-    match text.strip_prefix("sqlite:") {
-        Some(path) if path.contains(":memory:") => Err(value
-            .wrong(EXPECTED)
-            .help("a ledger in memory would forget who paid; it has to survive a crash")),
-        Some(path) if !path.trim().is_empty() && !path.starts_with("//") => {
-            Ok(directory.join(path))
-        }
-        Some(_) | None => Err(value.wrong(EXPECTED)),
-    }
 }
 
 /// Reads `[limits]`: what is not written keeps the value that suits most gateways.

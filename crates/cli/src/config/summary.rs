@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use farebox_billing::Price;
 use farebox_chains::stock_v1_name;
 use farebox_gateway::{OfferTemplate, Route, Versions};
+use farebox_store::Replication;
 
-use super::{Config, FacilitatorPlan, NetworkPlan, Selling};
+use super::{Config, FacilitatorPlan, LedgerAt, NetworkPlan, Selling};
 use crate::output::{Align, Table};
 
 /// A summary of several lines: where, who settles, on which networks, what is sold.
@@ -14,6 +15,13 @@ pub(crate) fn summary(config: &Config) -> String {
     let mut text = format!("listens on  {}", config.server.listen);
     if config.selling.is_some() {
         line(&mut text, format_args!("clients use {}", config.server.public_url));
+    }
+    if let Some(LedgerAt::Postgres(options)) = config.selling.as_ref().map(|it| &it.ledger) {
+        let twice = match options.replication {
+            Replication::None => "",
+            Replication::Synchronous => ", each commit on a second machine",
+        };
+        line(&mut text, format_args!("books in    PostgreSQL, as node {}{twice}", options.node));
     }
     match &config.facilitator {
         FacilitatorPlan::InProcess { keys, .. } => {

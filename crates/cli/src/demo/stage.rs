@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_agent::{Limits, PayingClient, Policy, Retry, Usd, Wallet};
@@ -13,11 +12,12 @@ use farebox_chains::{EvmAddress, EvmKey, PayerNode};
 use farebox_devnet::{DevAccount, Devnet, DevnetConfig, Mining};
 use farebox_gateway::{Clock, Running, SystemClock};
 use farebox_protocol::{Amount, Network};
-use farebox_store::{Ledger, SqliteLedger, StoredPayment};
+use farebox_store::StoredPayment;
 use tempfile::TempDir;
 
 use super::chain::Chain;
 use super::model;
+use crate::books::OpenLedger;
 use crate::commands::serve;
 use crate::config::{self, Purpose};
 use crate::failure::Failure;
@@ -102,7 +102,7 @@ pub(crate) struct Balances {
 pub(crate) struct Stage {
     pub(super) people: People,
     pub(super) chain: Chain,
-    pub(super) ledger: Arc<SqliteLedger>,
+    pub(super) ledger: OpenLedger,
     pub(super) agent: PayingClient,
     /// The agent's own node: it reads there what Permit2 may spend, and what became of payments.
     pub(super) node: PayerNode,
@@ -202,6 +202,7 @@ impl Stage {
     /// Every payment of the ledger.
     pub(super) async fn payments(&self) -> Result<Vec<StoredPayment>, Failure> {
         self.ledger
+            .ledger()
             .list(None, 1_000)
             .await
             .map_err(|error| Failure::new("the ledger cannot be read").because(error))
@@ -233,6 +234,7 @@ impl Stage {
         self.background.end().await;
         self.devnet.shutdown().await;
         self.ledger
+            .ledger()
             .close()
             .await
             .map_err(|error| Failure::new("the ledger was not closed cleanly").because(error))?;

@@ -89,7 +89,23 @@ fn each_table_is_needed() {
 fn server_and_ledger() {
     check("127.0.0.1:8402", "0.0.0.0:8402", "1:1", &["`public_url` is missing in [server]"]);
     check("sqlite:farebox.db", "sqlite::memory:", "5:7", &["would forget who paid"]);
-    check("sqlite:farebox.db", "postgres://db/x", "5:7", &["comes with a later version"]);
+    check("sqlite:farebox.db", "postgres://db/x", "4:1", &["`node` is missing in [ledger]"]);
+    let postgres = |rest: &str| format!("url = \"postgres://db/x\"\n{rest}");
+    let url = "url = \"sqlite:farebox.db\"";
+    let bad = postgres("node = \"a\"\nreplication = \"yes\"");
+    check(url, &bad, "7:15", &["or \"synchronous\" if each commit"]);
+    let bad = postgres("node = \"a\"\nroot_certificates = \"none.pem\"");
+    check(url, &bad, "5:7", &["the certificates in", "none.pem cannot be used"]);
+    check(url, &postgres("node = \"a\"\nnodes = 3"), "7:1", &["unknown key `nodes`"]);
+    check(url, "url = { env = \"NOWHERE_SET\" }\nnode = \"a\"", "5:15", &["is not set"]);
+    let bad = "url = \"postgres://u:hunter2@db/x\"\nnode = \"a\"";
+    check(url, bad, "5:7", &["there is a password in this address"]);
+    check(
+        url,
+        "url = \"postgres://db:x/x\"\nnode = \"a\"",
+        "5:7",
+        &["invalid value for option `port`"],
+    );
     check("sqlite:farebox.db", "sqlite://db/x", "5:7", &["expected `sqlite:`"]);
     check("sqlite:farebox.db", "farebox.db", "5:7", &["expected `sqlite:`"]);
     let v1 = "listen = \"127.0.0.1:8402\"\nx402_v1 = \"no\"";

@@ -9,6 +9,8 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use farebox_chains::EvmKey;
 use farebox_protocol::Amount;
+use farebox_store::{PostgresLedger, PostgresOptions};
+use farebox_testdb::PostgresServer;
 use farebox_testkit::anvil::Blocks;
 use farebox_testkit::evm::{EvmChain, EvmKind, settler};
 use farebox_testkit::process::Process;
@@ -55,6 +57,11 @@ fn account() -> Address {
 
 impl Shop {
     async fn open() -> Self {
+        Self::open_on("url = \"sqlite:farebox.db\"").await
+    }
+
+    /// With a ledger there.
+    async fn open_on(ledger: &str) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let chain = EvmChain::start(EvmKind::Devnet, Blocks::Instant).await.unwrap();
         chain.give_tokens(account(), Amount::from_units(FUNDS)).await.unwrap();
@@ -67,7 +74,7 @@ impl Shop {
             )
         };
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[ledger]\nurl = \"sqlite:farebox.db\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n[ledger]\n{ledger}\n\
              [network.\"eip155:84532\"]\nrpc = [\"{}\"]\nasset = \"usdc\"\npay_to = \"{PAY_TO}\"\n\
              [facilitator]\nsigners = [{{ file = \"settler.key\" }}]\n\
              [[upstream]]\nname = \"llm\"\nurl = \"http://{}\"\n{}{}{}",
@@ -82,9 +89,7 @@ impl Shop {
         fs::write(&file, config).unwrap();
         secret(&directory.path().join("settler.key"), &settler().private_key_hex());
         secret(&directory.path().join("agent.key"), &hex::encode(PAYER));
-        let arguments = ["serve", "--config", file.to_str().unwrap()];
-        let binary = Path::new(env!("CARGO_BIN_EXE_farebox"));
-        let (gateway, url) = Process::start(binary, &arguments, listening).await.unwrap();
+        let (gateway, url) = serve(&file).await;
         Self { chain, directory, url, gateway, _model: model }
     }
 
@@ -124,6 +129,12 @@ impl Shop {
         let log = self.gateway.output();
         assert_eq!((earned, spent), (expected, expected), "in time: {in_time}\n{log}");
     }
+}
+
+async fn serve(file: &Path) -> (Process, String) {
+    let arguments = ["serve", "--config", file.to_str().unwrap()];
+    let binary = Path::new(env!("CARGO_BIN_EXE_farebox"));
+    Process::start(binary, &arguments, listening).await.unwrap()
 }
 
 fn secret(path: &Path, text: &str) {
@@ -204,4 +215,38 @@ async fn who_cannot_sign_for_an_allowance_is_told_what_to_do() {
     let silent = shop.pay(ceiling, false, &[], Some("http://127.0.0.1:1")).await;
     says(&silent, 4, &[help]);
     shop.assert_earned(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_share_a_database_sell_and_settle_from_it() {
+    let server = PostgresServer::start_in_memory().unwrap();
+    let address = server.database().await.unwrap();
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("ledger.url");
+    secret(&file, &address);
+    let ledger = format!("url = {{ file = \"{}\" }}\nnode = \"a\"", file.display());
+    let mut shop = Shop::open_on(&ledger).await;
+    let chat = "/v1/chat/completions";
+    says(&shop.pay(chat, false, &[], None).await, 0, &[]);
+    says(&shop.pay(chat, true, &[], None).await, 0, &[]);
+    // Another node of another name, on the same database.
+    let config = shop.directory.path().join("farebox.toml");
+    let of_b = fs::read_to_string(&config).unwrap().replace("node = \"a\"", "node = \"b\"");
+    let config_b = shop.directory.path().join("b.toml");
+    fs::write(&config_b, of_b).unwrap();
+    let (b, url) = serve(&config_b).await;
+    shop.url = url;
+    says(&shop.pay(chat, false, &[], None).await, 0, &[]);
+    let same = ["config", "check", config.to_str().unwrap()];
+    let ran = run_with(shop.directory.path(), &same, &[]);
+    says(&ran, 0, &[]);
+    assert!(ran.stdout.contains("PostgreSQL, as node a"), "{}", ran.stdout);
+    drop((shop.gateway, b));
+    let ledger = PostgresLedger::open(PostgresOptions::new(address, "a")).await.unwrap();
+    let report = ledger.check().await.unwrap();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    let [settled] = report.totals.as_slice() else { panic!("{:?}", report.totals) };
+    assert_eq!((settled.state, settled.payments), ("settled", 3));
+    let seller: Address = PAY_TO.parse().unwrap();
+    assert_eq!(shop.chain.tokens_of(seller).await.unwrap(), settled.units);
 }

@@ -1,5 +1,6 @@
 //! Opening a ledger: the right server, the right schema, and a name that nobody else has.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,12 +96,32 @@ pub(super) fn connector(
     handle: Handle,
     tasks: TaskTracker,
 ) -> Result<Connector, PostgresOpenError> {
+    let (config, tls) = parse(options)?;
+    Ok(Connector { config, tls, replication: options.replication, handle, tasks })
+}
+
+impl PostgresOptions {
+    /// Whether they make sense, as far as that shows without a connection.
+    pub fn check(&self) -> Result<(), PostgresOpenError> {
+        parse(self).map(drop)
+    }
+
+    /// Whether there is a password in the address.
+    pub fn has_password(&self) -> bool {
+        self.url.parse::<Config>().is_ok_and(|it| it.get_password().is_some())
+    }
+}
+
+fn parse(options: &PostgresOptions) -> Result<(Config, Tls), PostgresOpenError> {
     let wrong = |why: String| PostgresOpenError::Options(why);
     if options.node.trim().is_empty() {
         return Err(wrong("the node has no name".to_owned()));
     }
     let parsed: Result<Config, _> = options.url.parse();
-    let mut config = parsed.map_err(|error| wrong(format!("the address is not one: {error}")))?;
+    let mut config = parsed.map_err(|error| {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        wrong(format!("the address is not one: {why}"))
+    })?;
     if config.get_hosts().is_empty() {
         return Err(wrong("the address names no host".to_owned()));
     }
@@ -111,7 +132,7 @@ pub(super) fn connector(
         .keepalives_idle(KEEPALIVE)
         .tcp_user_timeout(LOST_AFTER);
     let tls = tls(&mut config, options)?;
-    Ok(Connector { config, tls, replication: options.replication, handle, tasks })
+    Ok((config, tls))
 }
 
 /// Other machines are spoken to over TLS unless the address says `sslmode=disable`.

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use farebox_billing::{Payment, Release};
-use farebox_protocol::Digest;
+use farebox_protocol::{Digest, Network};
 use farebox_store::{
-    Admitted, AnswerMark, Claim, Ledger, PostgresLedger, PostgresOpenError, PostgresOptions,
-    Refusal, RequestKey, Resolution, SettleMode, StoreError,
+    Admitted, AnswerMark, Claim, KeptTransaction, Ledger, PostgresLedger, PostgresOpenError,
+    PostgresOptions, Refusal, RequestKey, Resolution, SettleMode, StoreError, TransactionFate,
+    Transactions,
 };
 use futures_util::future::join_all;
 
-use super::{World, assert_sound};
+use super::{DATABASE, World, assert_sound};
 use crate::support::{ask, at, hold, payment_id, serving, terms, units};
 
 async fn state(ledger: &PostgresLedger, number: u64) -> Option<Payment> {
@@ -186,4 +187,53 @@ async fn the_name_of_a_living_node_is_not_taken_by_mistake() {
     first.close().await.unwrap();
     let second = world.open("a").await;
     assert_eq!(second.recover(at(2_000)).await.unwrap().released, 1);
+}
+
+#[tokio::test]
+async fn a_node_keeps_its_own_signed_transactions() {
+    let world = World::new().await;
+    let (a, b) = (world.open("a").await, world.open("b").await);
+    let network = Network::eip155(84_532);
+    let kept = |number: u8, nonce| KeptTransaction {
+        network: network.clone(),
+        sender: [7; 20],
+        nonce,
+        hash: [number; 32],
+        raw: vec![number; 300],
+        payments: (0..u64::from(number)).map(payment_id).collect(),
+        depth: 10,
+    };
+    let all = [kept(0, 4), kept(3, 4), kept(1, 5)];
+    for it in &all {
+        a.record(it.clone()).await.unwrap();
+        a.record(it.clone()).await.unwrap();
+    }
+    b.record(kept(9, 1)).await.unwrap();
+    drop(a);
+    let a = world.open("a").await;
+    assert_eq!(Transactions::open(&*a, &network).await.unwrap(), all);
+    assert_eq!(Transactions::open(&*b, &network).await.unwrap(), [kept(9, 1)]);
+    assert_eq!(Transactions::open(&*a, &Network::eip155(1)).await.unwrap(), []);
+    let fates = [TransactionFate::Superseded, TransactionFate::Mined, TransactionFate::NotSent];
+    let ended = [(all[0].hash, fates[0]), (all[1].hash, fates[1]), ([0xee; 32], fates[2])];
+    a.end(ended.to_vec()).await.unwrap();
+    // The first word stands, and what has ended is not recorded anew.
+    a.end(vec![(all[0].hash, fates[2])]).await.unwrap();
+    a.record(all[0].clone()).await.unwrap();
+    assert_eq!(Transactions::open(&*a, &network).await.unwrap(), all[2..]);
+    let superseded = "SELECT count(*) FROM transactions WHERE ended = 'superseded' AND raw IS NULL";
+    assert_eq!(world.number(superseded).await, 1);
+    for sql in [
+        "DELETE FROM transactions",
+        "UPDATE transactions SET nonce = 6",
+        "UPDATE transactions SET raw = '\\x00' WHERE raw IS NOT NULL",
+        "UPDATE transactions SET raw = NULL",
+        "UPDATE transactions SET ended = 'mined' WHERE ended IS NULL",
+    ] {
+        assert!(world.server.execute(DATABASE, sql).await.is_err(), "{sql}");
+    }
+    // What is fenced keeps nothing, and so sends nothing.
+    let options = PostgresOptions { claim: Claim::TakeOver, ..world.options("a") };
+    let _new = PostgresLedger::open(options).await.unwrap();
+    assert!(matches!(a.record(kept(5, 6)).await, Err(StoreError::Unavailable(_))));
 }
