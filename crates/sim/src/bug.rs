@@ -42,11 +42,13 @@ pub enum Bug {
     ForgetsRefunds,
     /// Recovery takes what was on its way for settled.
     RecoveryAssumesSettled,
+    /// The name of a request is not bound to its payment.
+    ForgetsNames,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AcksBeforeDurable,
         Self::ServesBeforeHold,
         Self::ServesWithoutBeginning,
@@ -64,6 +66,7 @@ impl Bug {
         Self::BelievesTheStatus,
         Self::ForgetsRefunds,
         Self::RecoveryAssumesSettled,
+        Self::ForgetsNames,
     ];
 }
 

@@ -85,8 +85,9 @@ pub(crate) fn check(world: &World, chain: &Chain) -> Vec<Breach> {
             court.hear(event);
         }
     });
-    let (cases, found) = (court.cases, court.breaches);
+    let Court { cases, names, breaches: found, .. } = court;
     breaches.extend(found);
+    breaches.extend(check_names(world, &names));
     let mut landed: BTreeMap<_, _> =
         chain.landed().into_iter().map(|it| (it.payment, it.transactions)).collect();
     for stored in world.disk.payments() {
@@ -104,6 +105,22 @@ pub(crate) fn check(world: &World, chain: &Chain) -> Vec<Breach> {
     for (payment, moved) in landed {
         let what = format!("{moved:?} moved for a payment that the ledger does not know");
         breaches.push(Breach::new(12, Some(payment), what));
+    }
+    breaches
+}
+
+/// A request of one name is charged once, whatever was signed for it.
+fn check_names(world: &World, names: &BTreeMap<u64, BTreeSet<PaymentId>>) -> Vec<Breach> {
+    let payments = world.disk.payments();
+    let charged: BTreeSet<PaymentId> =
+        payments.iter().filter(|it| is_charged(&it.state)).map(|it| it.terms.id).collect();
+    let mut breaches = Vec::new();
+    for (name, signed) in names {
+        let twice: Vec<_> = signed.intersection(&charged).collect();
+        if 1 < twice.len() {
+            let what = format!("request {name} was charged {} times: {twice:?}", twice.len());
+            breaches.push(Breach::new(6, None, what));
+        }
     }
     breaches
 }
@@ -225,6 +242,8 @@ struct Court {
     costs: BTreeMap<u64, Amount>,
     /// Requests with a payment that was signed for another one.
     unfit: BTreeSet<u64>,
+    /// What was signed for each request that has a name.
+    names: BTreeMap<u64, BTreeSet<PaymentId>>,
     ready: bool,
     breaches: Vec<Breach>,
 }
@@ -274,6 +293,9 @@ impl Court {
             }
             Event::Requested { attempt, fit: Fit::Other, .. } => {
                 self.unfit.insert(*attempt);
+            }
+            Event::Requested { payment: Some(payment), name: Some(name), .. } => {
+                self.names.entry(*name).or_default().insert(*payment);
             }
             Event::Requested { .. }
             | Event::LookedUp { .. }

@@ -81,12 +81,20 @@ impl Client {
             match next {
                 Next::Done => self.finish(),
                 Next::Again | Next::SignAgain if purchase.tries <= self.tries => self.finish(),
-                Next::Again => {}
                 Next::SignAgain => self.signed = None,
+                // Like an SDK that knows nothing of what it has signed before.
+                Next::Again if purchase.named => self.signed = None,
+                Next::Again => {}
             }
             keeps.keep(&self);
             served.world.pause(50, 4_000).await;
         }
+    }
+
+    /// What it calls the present purchase.
+    fn name(&self) -> u64 {
+        let done = u64::try_from(self.done).unwrap_or(u64::MAX);
+        self.number.saturating_mul(100).saturating_add(done)
     }
 
     fn finish(&mut self) {
@@ -112,13 +120,15 @@ impl Client {
                 None => return Next::Again,
             },
         };
+        let name = purchase.named.then(|| self.name());
         let mut copies = JoinSet::new();
         let patience = purchase.patience.map(Duration::from_millis).filter(|_| self.tries == 1);
         for copy in 0..purchase.copies {
             let request = self.request(purchase.goods, Fit::Own);
             let late =
                 Duration::from_millis(copy.saturating_mul(served.world.luck(|it| it.below(30))));
-            let sent = send(served.clone(), request, Some(signed.clone()), Fit::Own, patience);
+            let sent =
+                send(served.clone(), (request, name), Some(signed.clone()), Fit::Own, patience);
             copies.spawn(async move {
                 tokio::time::sleep(late).await;
                 sent.await
@@ -126,7 +136,7 @@ impl Client {
         }
         if purchase.abuses {
             let request = self.request(purchase.goods, Fit::Other);
-            let sent = send(served.clone(), request, Some(signed), Fit::Other, patience);
+            let sent = send(served.clone(), (request, None), Some(signed), Fit::Other, patience);
             copies.spawn(async move {
                 // What comes of it is not this client's business.
                 drop(sent.await);
@@ -174,7 +184,7 @@ impl Client {
     /// Asks for the price and signs an offer.
     async fn sign(&self, served: &Served, purchase: &Purchase) -> Option<Signed> {
         let request = self.request(purchase.goods, Fit::Own);
-        let answer = send(served.clone(), request, None, Fit::Own, None).await;
+        let answer = send(served.clone(), (request, None), None, Fit::Own, None).await;
         let Answer::Whole { status: StatusCode::PAYMENT_REQUIRED, headers } = answer else {
             return None;
         };
@@ -238,14 +248,19 @@ impl Answer {
 /// Sends a request on a connection of its own and reads the answer to its end.
 async fn send(
     served: Served,
-    mut request: Request<Full<Bytes>>,
+    (mut request, name): (Request<Full<Bytes>>, Option<u64>),
     signed: Option<Signed>,
     fit: Fit,
     patience: Option<Duration>,
 ) -> Answer {
     let attempt = served.world.attempt();
     let payment = signed.as_ref().map(|it| it.id);
-    Tags { attempt, payment, fit }.write(request.headers_mut());
+    Tags { attempt, payment, name, fit }.write(request.headers_mut());
+    if let Some(name) = name
+        && let Ok(value) = HeaderValue::try_from(format!("purchase-{name}"))
+    {
+        request.headers_mut().insert("idempotency-key", value);
+    }
     if let Some(signed) = signed {
         request.headers_mut().insert("payment-signature", signed.header);
     }

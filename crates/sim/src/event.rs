@@ -25,7 +25,7 @@ pub(crate) enum Event {
     /// A ledger operation went wrong.
     Mishap { operation: Operation, payment: Option<PaymentId>, mishap: Mishap },
     /// A client sends a request, with a payment or without.
-    Requested { attempt: u64, payment: Option<PaymentId>, fit: Fit },
+    Requested { attempt: u64, payment: Option<PaymentId>, name: Option<u64>, fit: Fit },
     /// A client hangs up.
     HungUp { attempt: u64 },
     /// The upstream gets a request.

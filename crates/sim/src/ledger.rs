@@ -56,6 +56,9 @@ impl WorldLedger {
 impl Ledger for WorldLedger {
     async fn admit(&self, mut admit: Admit) -> Result<Admitted, StoreError> {
         self.rename(&mut admit).await;
+        if self.has(Bug::ForgetsNames) {
+            admit.keys.clear();
+        }
         let open = admit.terms.limit;
         match self.inner.admit(admit).await {
             Err(StoreError::Unknown(_)) if self.has(Bug::RefusesAfterUnknown) => {
@@ -186,7 +189,9 @@ impl Ledger for WorldLedger {
     }
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
-        self.inner.secret(name).await
+        // The same for the same seed, so that all that is signed with it is.
+        let _durable = self.inner.secret(name).await?;
+        Ok(self.world.secret(name))
     }
 
     async fn close(&self) -> Result<(), StoreError> {

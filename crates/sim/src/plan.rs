@@ -11,6 +11,8 @@ pub(crate) struct Plan {
     /// When the money moves on the routes with a flat price, and on those by tokens.
     pub(crate) flat: SettleMode,
     pub(crate) tokens: SettleMode,
+    /// Whether answers are kept for whoever asks again.
+    pub(crate) keeps: bool,
     /// What can be open of one payer, in atomic units.
     pub(crate) exposure_limit: Option<u128>,
     /// At which port each process is lost, counted from its start.
@@ -60,6 +62,8 @@ pub(crate) struct Purchase {
     pub(crate) patience: Option<u64>,
     /// How often it is tried in all.
     pub(crate) tries: u32,
+    /// Whether the request has a name (an idempotency key), and is signed anew for each try.
+    pub(crate) named: bool,
 }
 
 /// What is bought.
@@ -89,6 +93,7 @@ impl Plan {
             clients,
             flat,
             tokens,
+            keeps: random.percent(50),
             exposure_limit: random.percent(30).then(|| u128::from(random.between(10_000, 60_000))),
             crashes: (0..crashes).map(|_| random.between(1, 110)).collect(),
             downtime: random.pick(&[100, 5_000, 60_000, 600_000], 100),
@@ -146,6 +151,7 @@ impl Purchase {
             abuses: random.percent(10),
             patience: random.percent(25).then(|| random.between(1, 12_000)),
             tries: u32::try_from(random.between(1, 6)).unwrap_or(1),
+            named: random.percent(30),
         }
     }
 }

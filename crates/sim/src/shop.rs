@@ -6,7 +6,7 @@ use std::time::Duration;
 use farebox_billing::{Ceiling, Format, Price, Usage, charge};
 use farebox_chains::{EvmToken, TokenConfig, find_scheme};
 use farebox_gateway::{
-    GatewayConfig, Limits, Models, OfferTemplate, OfferToken, PathPattern, Route, Upstream,
+    GatewayConfig, Keep, Limits, Models, OfferTemplate, OfferToken, PathPattern, Route, Upstream,
     Versions,
 };
 use farebox_protocol::{Amount, Network};
@@ -21,6 +21,10 @@ const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 /// Of the token.
 pub(crate) const DECIMALS: u8 = 6;
+/// How long answers are kept, where they are.
+const KEPT: Duration = Duration::from_mins(2);
+/// Of what length.
+const KEPT_BYTES: usize = 64 * 1024;
 /// How long an authorisation lives.
 const LIFE_SECONDS: u64 = 300;
 
@@ -86,7 +90,7 @@ pub(crate) fn config(plan: &Plan, prices: Prices) -> Result<GatewayConfig, Unbui
             ceiling: Ceiling::default(),
             models: Models::Any,
             versions: Versions::TwoOnly,
-            keep: None,
+            keep: plan.keeps.then_some(Keep { span: KEPT, bytes_max: KEPT_BYTES }),
         }))
     };
     let schemes: &[_] =

@@ -7,6 +7,7 @@ use crate::event::Fit;
 
 const ATTEMPT: HeaderName = HeaderName::from_static("x-sim-attempt");
 const PAYMENT: HeaderName = HeaderName::from_static("x-sim-payment");
+const NAME: HeaderName = HeaderName::from_static("x-sim-name");
 const FIT: HeaderName = HeaderName::from_static("x-sim-fit");
 
 /// Which request it is, and which payment came with it.
@@ -14,6 +15,7 @@ const FIT: HeaderName = HeaderName::from_static("x-sim-fit");
 pub(crate) struct Tags {
     pub(crate) attempt: u64,
     pub(crate) payment: Option<PaymentId>,
+    pub(crate) name: Option<u64>,
     pub(crate) fit: Fit,
 }
 
@@ -23,6 +25,7 @@ impl Tags {
         Self {
             attempt: text(&ATTEMPT).and_then(|it| it.parse().ok()).unwrap_or_default(),
             payment: text(&PAYMENT).and_then(|it| it.parse().ok()),
+            name: text(&NAME).and_then(|it| it.parse().ok()),
             fit: if text(&FIT) == Some("other") { Fit::Other } else { Fit::Own },
         }
     }
@@ -33,6 +36,9 @@ impl Tags {
             && let Ok(value) = HeaderValue::try_from(payment.to_string())
         {
             headers.insert(PAYMENT, value);
+        }
+        if let Some(name) = self.name {
+            headers.insert(NAME, HeaderValue::from(name));
         }
         if self.fit == Fit::Other {
             headers.insert(FIT, HeaderValue::from_static("other"));

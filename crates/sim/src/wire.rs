@@ -50,12 +50,13 @@ impl Served {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Watched>, io::Error> {
-        let Tags { attempt, payment, fit } = Tags::read(request.headers());
+        let Tags { attempt, payment, name, fit } = Tags::read(request.headers());
         let world = &self.world;
-        world.log(Event::Requested { attempt, payment, fit });
+        world.log(Event::Requested { attempt, payment, name, fit });
         let answer = self.gateway.answer(request).await;
         world.port().await;
-        let free = answer.headers().contains_key("x-farebox-charged");
+        let free = answer.headers().contains_key("x-farebox-charged")
+            || answer.headers().contains_key("idempotent-replayed");
         let sold = answer.status().is_success() && payment.is_some() && !free;
         let status = answer.status().as_u16();
         world.log(Event::Answered { attempt, payment, status, sold });

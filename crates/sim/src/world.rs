@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use farebox_billing::Payment;
 use farebox_gateway::Clock;
-use farebox_protocol::{PaymentId, Timestamp};
+use farebox_protocol::{Digest, PaymentId, Timestamp};
 use farebox_store::{AnswerMark, MemoryDisk, StoredPayment};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) bug: Option<Bug>,
     pub(crate) disk: MemoryDisk,
+    seed: u64,
     pub(crate) prices: Prices,
     inner: Mutex<Inner>,
 }
@@ -80,6 +81,7 @@ impl World {
             plan: Plan::draw(seed),
             bug,
             disk: MemoryDisk::default(),
+            seed,
             inner: Mutex::new(Inner {
                 random: Random::new(seed ^ 0x5eed),
                 log: Log::default(),
@@ -197,6 +199,11 @@ impl World {
         if !inner.dead.is_cancelled() {
             inner.log.push(at, event);
         }
+    }
+
+    /// A secret of this world.
+    pub(crate) fn secret(&self, name: &str) -> [u8; 32] {
+        *Digest::of(format!("{} {name}", self.seed).as_bytes()).as_bytes()
     }
 
     /// The name of a request.
