@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod ledger;
+pub mod settlement;
 
 mod facts;
 mod format;

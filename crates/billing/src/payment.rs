@@ -1,7 +1,7 @@
 //! The life of one payment: a closed set of states, each with just its own data.
 //!
 //! `Held → Serving → Captured → Settling → Settled`, and the ways out: `Released`, `Unknown`
-//! (→ `Settled`, `Lost`, `Released`), `Lost`. The store keeps the state and changes it through
+//! (→ `Settled`, `Lost`, `Released`), `Lost`. A chain that takes a block back makes `Settled` `Unknown`. The store keeps the state and changes it through
 //! [`Payment::on`] alone, so a row can never take a step that this table does not have. ADR 0005.
 
 use farebox_protocol::Amount;
@@ -122,6 +122,8 @@ pub enum Event {
     /// Nothing left after all, whatever was announced or booked: whoever had the answer says so. No
     /// settlement can land any more.
     Withdrawn(Release),
+    /// The chain has taken back the block with the settlement.
+    Reopened,
 }
 
 /// The event cannot happen in that state.
@@ -180,6 +182,10 @@ impl Payment {
                 Self::Settling { charge } | Self::Unknown { charge, .. },
                 Event::Confirmed(transaction),
             ) => Ok(Self::Settled { charge, transaction }),
+            // It may land again, by itself or by another transaction: to be looked up.
+            (Self::Settled { charge, transaction }, Event::Reopened) => {
+                Ok(Self::Unknown { charge, transaction: Some(transaction) })
+            }
             (Self::Settling { charge } | Self::Unknown { charge, .. }, Event::Rejected(reason)) => {
                 Ok(Self::Lost { charge, reason })
             }
@@ -299,6 +305,20 @@ mod tests {
         assert!(settled.on(Event::SettlementBegan).is_err());
         let captured = Payment::Captured { charge: Amount::ZERO };
         assert!(captured.on(Event::Confirmed("0x2".to_owned())).is_err());
+    }
+
+    #[test]
+    fn only_what_was_settled_is_reopened_and_can_be_settled_again() {
+        let charge = Amount::from_units(3);
+        let settled = Payment::Settled { charge, transaction: "0x1".to_owned() };
+        let unknown = settled.on(Event::Reopened).unwrap();
+        let name = Some("0x1".to_owned());
+        assert_eq!(unknown, Payment::Unknown { charge, transaction: name });
+        assert!(unknown.clone().on(Event::Reopened).is_err());
+        let again = unknown.clone().on(Event::Confirmed("0x2".to_owned())).unwrap();
+        assert_eq!(again, Payment::Settled { charge, transaction: "0x2".to_owned() });
+        assert!(unknown.on(Event::Rejected("expired".to_owned())).is_ok());
+        assert!(Payment::Captured { charge }.on(Event::Reopened).is_err());
     }
 
     #[test]

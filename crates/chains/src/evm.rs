@@ -26,6 +26,7 @@ mod method;
 mod multicall;
 mod nonces;
 mod payer;
+mod permanence;
 mod permit2;
 mod rehearsal;
 mod resume;

@@ -1,6 +1,7 @@
 //! The port to whoever verifies and settles: this process, or a remote facilitator.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use farebox_protocol::wire::{SettleRequest, SupportedResponse, VerifyRequest};
@@ -32,6 +33,15 @@ pub trait Facilitator: Send + Sync + fmt::Debug {
         request: &SettleRequest,
         now: Timestamp,
     ) -> Result<Lookup, FacilitatorError>;
+
+    /// How firmly a settlement of this payment is in its chain. One that asks no chain cannot tell.
+    async fn permanence(
+        &self,
+        _request: &SettleRequest,
+        _transaction: &str,
+    ) -> Result<Permanence, FacilitatorError> {
+        Ok(Permanence::CannotTell)
+    }
 
     /// Schemes, networks and settling addresses.
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError>;
@@ -86,6 +96,25 @@ pub struct Settlement {
     pub payer: String,
     /// What was moved.
     pub amount: Amount,
+    /// How long it takes about until the chain will not take it back; `None`: it is final, as far as
+    /// anybody here can tell.
+    pub final_in: Option<Duration>,
+}
+
+/// How firmly a settlement is in its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permanence {
+    /// It is as deep as its value takes.
+    Final,
+    /// It is there, and may be taken back.
+    Shallow {
+        /// For about so long.
+        left: Duration,
+    },
+    /// It is not there.
+    Gone,
+    /// This facilitator cannot tell.
+    CannotTell,
 }
 
 /// What became of a payment, as its chain tells it.

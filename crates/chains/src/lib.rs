@@ -30,7 +30,8 @@ pub use crate::evm::{
     sign_exact, sign_permit2_exact, sign_upto,
 };
 pub use crate::facilitator::{
-    Facilitator, FacilitatorError, Lookup, NetworkReadiness, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, Lookup, NetworkReadiness, Permanence, SettleError, Settlement,
+    Verification,
 };
 pub use crate::local::{ChainReader, LocalFacilitator, SetupError};
 pub use crate::networks::{

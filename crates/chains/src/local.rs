@@ -18,7 +18,8 @@ use crate::evm::{
     NoStanding, Problem, Refusal, SignerStatus, SigningKeys,
 };
 use crate::facilitator::{
-    Facilitator, FacilitatorError, Lookup, NetworkReadiness, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, Lookup, NetworkReadiness, Permanence, SettleError, Settlement,
+    Verification,
 };
 use crate::rpc::{RpcError, node_client};
 use crate::scheme::Scheme;
@@ -140,6 +141,15 @@ impl ChainReader {
         }
     }
 
+    /// How firmly a settlement is in its chain; [`Permanence::CannotTell`] for other networks.
+    pub async fn permanence(
+        &self,
+        request: &SettleRequest,
+        transaction: &str,
+    ) -> Result<Permanence, FacilitatorError> {
+        self.0.permanence(request, transaction).await
+    }
+
     /// The token that a payment is demanded in, if it is one of the configured.
     pub(crate) fn token(&self, request: &VerifyRequest) -> Option<&EvmToken> {
         let chain = self.0.of(request).ok()?;
@@ -189,6 +199,16 @@ impl Chains {
             chains.push(chain.ok_or(SetupError::NotEvm(network))?);
         }
         Ok(Self(chains.into()))
+    }
+
+    async fn permanence(
+        &self,
+        request: &SettleRequest,
+        transaction: &str,
+    ) -> Result<Permanence, FacilitatorError> {
+        let Ok(chain) = self.of(request) else { return Ok(Permanence::CannotTell) };
+        let found = chain.permanence(request, transaction).await;
+        found.map_err(|error| asked(chain.network(), error))
     }
 
     async fn check(&self) -> Vec<Problem> {
@@ -249,6 +269,14 @@ impl Facilitator for LocalFacilitator {
             // It may have been settled while that network was still configured.
             Err(_) => Ok(Lookup::CannotTell),
         }
+    }
+
+    async fn permanence(
+        &self,
+        request: &SettleRequest,
+        transaction: &str,
+    ) -> Result<Permanence, FacilitatorError> {
+        self.chains.permanence(request, transaction).await
     }
 
     async fn supported(&self) -> Result<SupportedResponse, FacilitatorError> {

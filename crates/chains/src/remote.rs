@@ -22,7 +22,7 @@ use url::Url;
 use crate::config::TokenConfig;
 use crate::evm::{EvmPayment, EvmToken, Refusal, check_but_for_wallet, is_of_configuration};
 use crate::facilitator::{
-    Facilitator, FacilitatorError, Lookup, SettleError, Settlement, Verification,
+    Facilitator, FacilitatorError, Lookup, Permanence, SettleError, Settlement, Verification,
 };
 use crate::local::ChainReader;
 use crate::rpc::{host_of, http_client};
@@ -246,6 +246,17 @@ impl Facilitator for RemoteFacilitator {
         match &self.reader {
             Some(reader) => reader.lookup(request).await,
             None => Ok(Lookup::CannotTell),
+        }
+    }
+
+    async fn permanence(
+        &self,
+        request: &SettleRequest,
+        transaction: &str,
+    ) -> Result<Permanence, FacilitatorError> {
+        match self.reader_of(request) {
+            Some(reader) => reader.permanence(request, transaction).await,
+            None => Ok(Permanence::CannotTell),
         }
     }
 

@@ -3,33 +3,34 @@
 //! Every settlement goes through the ledger's queue: leased durably, tried, resolved durably. There
 //! is no other path to the chain, so a payment cannot be settled from two places.
 
-use std::collections::HashMap;
+mod attempt;
+mod watching;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use farebox_chains::{Facilitator, Lookup, SettleError, says_used};
-use farebox_protocol::wire::X402_VERSION;
-use farebox_protocol::wire::{PaymentPayload, PaymentRequirements, Raw, SettleRequest};
-use farebox_protocol::{Amount, PaymentId, Reason, Timestamp};
+use farebox_billing::settlement::Verdict;
+use farebox_chains::Facilitator;
+use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{AnswerMark, Job, Ledger, Resolution, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::attempt::landing;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 
 /// Settlements under way at one time. Each waits for about a block: with one every 2 s, these are some
 /// 128 settlements a second. More would only wait in the nodes instead of here.
 const IN_FLIGHT_MAX: usize = 256;
-/// The first pause after a settlement that was not sent or not answered; doubles from there.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// The longest pause.
-const BACKOFF_MAX: Duration = Duration::from_mins(1);
-/// From the last moment to send until no chain takes the authorisation any more, whatever its clock.
-const EXPIRY_MARGIN: Duration = Duration::from_mins(2);
-/// Why a settlement was not sent that nobody waits for.
-const ABANDONED: &str = "settlement_abandoned";
+/// How long the worker rests at most.
+const REST_MAX: Duration = Duration::from_mins(1);
+/// And at least.
+const REST_MIN: Duration = Duration::from_millis(10);
+/// And while what is due is being looked at.
+const REST_LOOKING: Duration = Duration::from_millis(250);
 /// How long the worker rests when the ledger cannot be read.
 const LEDGER_REST: Duration = Duration::from_secs(1);
 /// The first pause before an outcome is recorded again; doubles.
@@ -76,6 +77,8 @@ pub struct Settler {
     /// Cancelled when the worker has ended.
     retired: CancellationToken,
     waiting: Mutex<HashMap<PaymentId, oneshot::Sender<Settled>>>,
+    /// Settled payments that are being looked at.
+    looking: Mutex<HashSet<PaymentId>>,
 }
 
 /// A request that waits for the settlement of its own payment. Dropped, it waits no longer.
@@ -139,6 +142,7 @@ impl Settler {
             tasks,
             retired: CancellationToken::new(),
             waiting: Mutex::default(),
+            looking: Mutex::default(),
         })
     }
 
@@ -209,15 +213,20 @@ impl Settler {
             }
         };
         drop(leasing);
+        if let Err(error) = self.start_due_looks().await {
+            tracing::warn!(%error, "settlements that are not final could not be read");
+            return now.plus(LEDGER_REST);
+        }
         if 0 < started {
             // There may be more; a finished settlement wakes the worker as well.
-            return now.plus(Duration::from_millis(10));
+            return now.plus(REST_MIN);
         }
         match self.ledger.next_due().await {
             // All slots taken: one that ends will wake the worker.
-            Ok(Some(_)) if free == 0 => now.plus(BACKOFF_MAX),
-            Ok(Some(due)) => due.max(now.plus(Duration::from_millis(10))),
-            Ok(None) => now.plus(BACKOFF_MAX),
+            Ok(Some(_)) if free == 0 => now.plus(REST_MAX),
+            Ok(Some(due)) if self.looking().is_empty() => due.max(now.plus(REST_MIN)),
+            Ok(Some(due)) => due.max(now.plus(REST_LOOKING)),
+            Ok(None) => now.plus(REST_MAX),
             Err(_) => now.plus(LEDGER_REST),
         }
     }
@@ -240,12 +249,22 @@ impl Settler {
 
     async fn finish(&self, job: Job) {
         let id = job.terms.id;
-        let resolution = self.attempt(&job).await;
+        let verdict = self.attempt(&job).await;
         let now = self.clock.now();
         let leased_again = CancellationToken::new();
         self.recording().insert(id, leased_again.clone());
+        let look_at = landing(&verdict).and_then(|it| it.look_at);
+        let resolution = resolution(verdict);
         let resolve = || self.ledger.resolve_job(id, resolution.clone(), now);
-        let recorded = self.record(&leased_again, resolve).await;
+        let watch = || self.ledger.watch(id, look_at);
+        let mut recorded = Ok(());
+        if look_at.is_some() {
+            // Before it is settled: a crash in between leaves it to be looked up, and not unwatched.
+            recorded = self.record(&leased_again, watch).await;
+        }
+        if recorded.is_ok() {
+            recorded = self.record(&leased_again, resolve).await;
+        }
         {
             let mut recording = self.recording();
             if !leased_again.is_cancelled() {
@@ -330,112 +349,12 @@ impl Settler {
         }
     }
 
-    async fn attempt(&self, job: &Job) -> Resolution {
-        let request = match request(job) {
-            Ok(request) => request,
-            Err(error) => {
-                // What was admitted cannot be read back: nothing can be settled with it.
-                tracing::error!(payment.id = %job.terms.id, %error, "stored payment is unreadable");
-                return Resolution::Rejected { reason: "invalid_payload".to_owned() };
-            }
-        };
-        if job.may_have_been_sent {
-            if let Some(known) = self.look_up(job, &request).await {
-                return known;
-            }
-        } else if self.is_abandoned(job) {
-            return Resolution::Rejected { reason: ABANDONED.to_owned() };
-        }
-        match self.facilitator.settle(&request, self.clock.now()).await {
-            Ok(settlement) => Resolution::Settled { transaction: settlement.transaction },
-            Err(SettleError::Rejected { reason, .. })
-                if job.may_have_been_sent && says_used(&reason) =>
-            {
-                // By an earlier try of ours, for all we know: the chain has to say so.
-                tracing::warn!(payment.id = %job.terms.id, "authorisation used, nobody knows by whom");
-                Resolution::Unknown { transaction: None, retry_at: self.retry_at(job.attempts) }
-            }
-            Err(SettleError::Rejected { reason, message }) => {
-                tracing::warn!(payment.id = %job.terms.id, %reason, message, "settlement rejected");
-                Resolution::Rejected { reason: reason.to_string() }
-            }
-            Err(SettleError::NotServed { reason, message }) => {
-                self.wait_for_configuration(job, &reason, &message)
-            }
-            Err(SettleError::NotSent(error)) => {
-                tracing::warn!(payment.id = %job.terms.id, %error, "settlement not sent");
-                Resolution::NotSent { retry_at: self.retry_at(job.attempts) }
-            }
-            Err(SettleError::Unknown { transaction }) => {
-                Resolution::Unknown { transaction, retry_at: self.retry_at(job.attempts) }
-            }
-        }
-    }
-
-    /// What it takes to settle this payment was there when it was taken, and is not configured now.
-    /// Whoever was served can be charged once it is there again, until the authorisation ends.
-    fn wait_for_configuration(&self, job: &Job, reason: &Reason, message: &str) -> Resolution {
-        let id = job.terms.id;
-        // What may have been sent may have landed, which nobody can tell for now.
-        if !job.may_have_been_sent && self.has_expired(job) {
-            tracing::error!(payment.id = %id, %reason, message, "a payment outlived its configuration");
-            return Resolution::Rejected { reason: reason.to_string() };
-        }
-        tracing::error!(payment.id = %id, %reason, message, "a payment waits for the configuration");
-        Resolution::NotSent { retry_at: self.retry_at(job.attempts) }
-    }
-
-    /// What the chain says of a settlement that may have been sent, or `None` where sending (the
-    /// same authorisation, which its nonce makes single-use) is the way to find out.
-    async fn look_up(&self, job: &Job, request: &SettleRequest) -> Option<Resolution> {
-        let retry_at = self.retry_at(job.attempts);
-        match self.facilitator.lookup(request, self.clock.now()).await {
-            Ok(Lookup::Landed(settlement)) => {
-                Some(Resolution::Settled { transaction: settlement.transaction })
-            }
-            Ok(Lookup::Dead { reason }) => {
-                Some(Resolution::Rejected { reason: reason.to_string() })
-            }
-            // The payer got nothing: the settlement is not sent again, but an earlier one may
-            // still land, so the payment stays unknown until its authorisation expires.
-            Ok(Lookup::Open) if job.answer == AnswerMark::Withheld => {
-                Some(Resolution::Unknown { transaction: None, retry_at })
-            }
-            // Likewise where nobody can look; once it has expired, asking moves nothing.
-            Ok(Lookup::CannotTell) if self.is_abandoned(job) && !self.has_expired(job) => {
-                Some(Resolution::Unknown { transaction: None, retry_at })
-            }
-            Ok(Lookup::Open | Lookup::CannotTell) => None,
-            Err(error) => {
-                tracing::warn!(payment.id = %job.terms.id, %error, "settlement not looked up");
-                Some(Resolution::Unknown { transaction: None, retry_at })
-            }
-        }
-    }
-
-    /// Nothing of the answer left and its request has gone: the payer would pay for nothing.
-    fn is_abandoned(&self, job: &Job) -> bool {
-        let id = job.terms.id;
-        let is_awaited = self.waiting().get(&id).is_some_and(|it| !it.is_closed());
-        job.answer == AnswerMark::Withheld && !is_awaited
-    }
-
-    /// Whether the authorisation has ended by any clock.
-    fn has_expired(&self, job: &Job) -> bool {
-        job.terms.settle_by.plus(EXPIRY_MARGIN) <= self.clock.now()
-    }
-
-    /// Exponential backoff, the second half of each pause random.
-    fn retry_at(&self, attempts: u32) -> Timestamp {
-        let factor = 1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX);
-        let pause = BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX);
-        let half = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) / 2;
-        let jitter = self.entropy.below(half);
-        self.clock.now().plus(Duration::from_millis(half.saturating_add(jitter)))
-    }
-
     fn recording(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, CancellationToken>> {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looking(&self) -> std::sync::MutexGuard<'_, HashSet<PaymentId>> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, oneshot::Sender<Settled>>> {
@@ -443,15 +362,12 @@ impl Settler {
     }
 }
 
-/// The facilitator's request: the client's payload as it came, our requirements at the charge.
-fn request(job: &Job) -> Result<SettleRequest, serde_json::Error> {
-    let payment_payload: Raw<PaymentPayload> = serde_json::from_str(&job.terms.payload)?;
-    let mut payment_requirements: Raw<PaymentRequirements> =
-        serde_json::from_str(&job.terms.requirements)?;
-    if payment_requirements.value().amount != job.charge {
-        let at_charge =
-            PaymentRequirements { amount: job.charge, ..payment_requirements.value().clone() };
-        payment_requirements = Raw::new(at_charge)?;
+/// What is recorded.
+fn resolution(verdict: Verdict) -> Resolution {
+    match verdict {
+        Verdict::Settled(landing) => Resolution::Settled { transaction: landing.transaction },
+        Verdict::Rejected { reason } => Resolution::Rejected { reason },
+        Verdict::NotSent { retry_at } => Resolution::NotSent { retry_at },
+        Verdict::Unknown { transaction, retry_at } => Resolution::Unknown { transaction, retry_at },
     }
-    Ok(SettleRequest { x402_version: X402_VERSION, payment_payload, payment_requirements })
 }

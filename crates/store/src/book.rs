@@ -15,6 +15,7 @@ pub(crate) mod replay;
 pub(crate) mod sample;
 pub(crate) mod settlements;
 pub(crate) mod unheard;
+pub(crate) mod watches;
 
 use farebox_billing::Illegal;
 use farebox_billing::ledger::{Books, Parties};

@@ -19,7 +19,7 @@ pub use crate::memory::weather::{Fair, Mishap, Operation, Weather};
 pub use crate::memory::{MemoryDisk, MemoryLedger};
 pub use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Refusal,
-    RequestKey, Resolution, SettleMode, StoreError, StoredPayment, Terms,
+    RequestKey, Resolution, SettleMode, StoreError, StoredPayment, Terms, Watch,
 };
 pub use crate::postgres::PostgresLedger;
 pub use crate::postgres::open::PostgresOpenError;

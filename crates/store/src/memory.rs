@@ -20,10 +20,10 @@ use self::weather::{Fair, Mishap, Operation, Weather};
 use crate::book::audit::CheckReport;
 use crate::book::holds::{self, Charge, HoldName};
 use crate::book::unheard::{self, Evidence, Unheard};
-use crate::book::{recovery, settlements};
+use crate::book::{recovery, settlements, watches};
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment,
+    StoreError, StoredPayment, Watch,
 };
 
 /// Where memory ledgers survive the ledgers. Clones are the same disk.
@@ -319,6 +319,24 @@ impl Ledger for MemoryLedger {
     ) -> Result<Payment, StoreError> {
         let what = (Operation::ResolveJob, Some(id));
         self.write(what, |it| settlements::resolve(it, id, &resolution, now)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.write((Operation::Watch, Some(id)), |it| watches::watch(it, id, look_at)).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        self.read((Operation::DueWatches, None), |it| it.due_watches(max, now)).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        let what = (Operation::Reopen, Some(id));
+        self.write(what, |it| watches::reopen(it, id, transaction, now)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

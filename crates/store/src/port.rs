@@ -86,7 +86,25 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Result<Payment, StoreError>;
 
-    /// When the next queued settlement is due, if there is one.
+    /// A payment that is settled, or about to be, is not final: at `look_at` it has to be looked whether
+    /// its chain still has it. `None`: it is final. Fenced if it is neither.
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError>;
+
+    /// Settled payments that have to be looked at, at most `max`. They stay so until [`Ledger::watch`]
+    /// or [`Ledger::reopen`] says otherwise.
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError>;
+
+    /// The chain has taken back the transaction by which a payment was settled: it is owed again and
+    /// queued, to be looked up. What was owed back for it is so no longer. A payment that is not
+    /// settled by this transaction stays as it is. Answers where it stands then.
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError>;
+
+    /// When the next queued settlement is due, or the next watched one has to be looked at.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// What is known of a payment.
@@ -326,6 +344,17 @@ pub struct Job {
     pub transaction: Option<String>,
     /// What of the answer may have left.
     pub answer: AnswerMark,
+}
+
+/// A settled payment that its chain can still take back.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// What the payment is.
+    pub terms: Terms,
+    /// What was settled.
+    pub charge: Amount,
+    /// By which transaction.
+    pub transaction: String,
 }
 
 /// What became of a settlement.

@@ -31,10 +31,10 @@ use tokio::time::timeout;
 
 use crate::book::audit::CheckReport;
 use crate::book::holds::{self, Charge, HoldName};
-use crate::book::{recovery, settlements, unheard};
+use crate::book::{recovery, settlements, unheard, watches};
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment,
+    StoreError, StoredPayment, Watch,
 };
 use crate::postgres::fault::{Done, Due, Need, Trouble};
 use crate::postgres::loaded::Loaded;
@@ -216,6 +216,25 @@ impl Ledger for PostgresLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         self.on(id, move |it| settlements::resolve(it, id, &resolution, now)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.on(id, move |it| watches::watch(it, id, look_at)).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        let found = self.reader.watched(max, now).await?;
+        Ok(found.into_iter().filter_map(watches::of).collect())
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        let transaction = transaction.to_owned();
+        self.on(id, move |it| watches::reopen(it, id, &transaction, now)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -33,10 +33,10 @@ use tokio::sync::oneshot;
 
 use crate::book::audit::{CheckReport, Total};
 use crate::book::holds::{self, Charge, HoldName};
-use crate::book::{recovery, settlements, unheard};
+use crate::book::{recovery, settlements, unheard, watches};
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment,
+    StoreError, StoredPayment, Watch,
 };
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::open::OpenError;
@@ -308,6 +308,29 @@ impl Ledger for SqliteLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         let work = move |it: &mut Rows<'_>| settlements::resolve(it, id, &resolution, now);
+        self.writer.call(Asked::new(work)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.writer.call(Asked::new(move |it| watches::watch(it, id, look_at))).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        let far = now.plus(settlements::PAUSE_MAX);
+        let due = move |it: &rusqlite::Connection| {
+            Ok(rows::watched(it, (now, far), max)?.into_iter().filter_map(watches::of).collect())
+        };
+        self.readers.query(due).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        let transaction = transaction.to_owned();
+        let work = move |it: &mut Rows<'_>| watches::reopen(it, id, &transaction, now);
         self.writer.call(Asked::new(work)).await
     }
 

@@ -9,7 +9,7 @@ use farebox_protocol::{Amount, PaymentId, Timestamp};
 
 use crate::port::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment,
+    StoreError, StoredPayment, Watch,
 };
 
 /// Passes everything on, but answers some operations with [`StoreError::Unknown`], before or after
@@ -181,6 +181,23 @@ impl<L: Ledger> Ledger for Unsure<L> {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         self.with(self.inner.resolve_job(id, resolution, now)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.with(self.inner.watch(id, look_at)).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        self.inner.due_watches(max, now).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        self.with(self.inner.reopen(id, transaction, now)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -150,6 +150,7 @@ impl FakeFacilitator {
             network: self.token.network().clone(),
             payer: payment.payer().to_string(),
             amount: payment.amount(),
+            final_in: None,
         };
         state.landed.insert(payment.id(), settlement.clone());
         Ok(settlement)

@@ -148,6 +148,10 @@ pub fn transfers_of(
             let action = Action::Pend { legs: parties.hold(), amount: *limit, guard };
             Ok(some(*limit, before.transfer(Step::Hold, action)))
         }
+        (
+            Happening::Reopened | Happening::Stepped(Event::Reopened),
+            Some(Payment::Settled { charge, .. }),
+        ) => Ok(reopened(parties, before, *charge)),
         (Happening::Stepped(event), Some(state)) => stepped(parties, before, state, event),
         (Happening::RefundOwed, Some(Payment::Settled { charge, .. })) => Ok(match before.refund {
             Refund::None => {
@@ -163,16 +167,6 @@ pub fn transfers_of(
             let legs = parties.legs(parties.refund(), parties.chain());
             Ok(before.moved(Step::PayRefund, legs, *charge))
         }
-        (Happening::Reopened, Some(Payment::Settled { charge, .. })) => {
-            let legs = parties.legs(parties.payer(), parties.chain());
-            let mut transfers = before.moved(Step::Reopen, legs, *charge);
-            if before.refund == Refund::Owed {
-                // What was not paid is not owed back. If it lands again, so is this.
-                let legs = parties.legs(parties.refund(), parties.revenue());
-                transfers.extend(before.moved(Step::CancelRefund, legs, *charge));
-            }
-            Ok(transfers)
-        }
         (
             Happening::Admitted { .. }
             | Happening::Stepped(_)
@@ -182,6 +176,18 @@ pub fn transfers_of(
             _,
         ) => Err(before.impossible(happening)),
     }
+}
+
+/// The chain forgot a settlement: the charge is owed again.
+fn reopened(parties: &Parties, before: &Standing<'_>, charge: Amount) -> Vec<Transfer> {
+    let legs = parties.legs(parties.payer(), parties.chain());
+    let mut transfers = before.moved(Step::Reopen, legs, charge);
+    if before.refund == Refund::Owed {
+        // What was not paid is not owed back. If it lands again, so is this.
+        let legs = parties.legs(parties.refund(), parties.revenue());
+        transfers.extend(before.moved(Step::CancelRefund, legs, charge));
+    }
+    transfers
 }
 
 /// A step of the life cycle: see the table of ADR 0015.
@@ -226,7 +232,8 @@ fn stepped(
             | Event::Delivered(_)
             | Event::SettlementBegan
             | Event::NotSent
-            | Event::Unanswered(_),
+            | Event::Unanswered(_)
+            | Event::Reopened,
             _,
         ) => Err(before.impossible(&Happening::Stepped(event))),
     }

@@ -165,7 +165,9 @@ impl Chain {
                     proof
                 };
                 match proof {
-                    Proof::Paid => return Ok(Some(Found::Paid(settlement_of(payment, &receipt)))),
+                    Proof::Paid => {
+                        return Ok(Some(Found::Paid(self.settlement_of(payment, &receipt))));
+                    }
                     Proof::Spent => return Ok(Some(Found::Elsewhere(Some(hash)))),
                     Proof::Cancelled => search.cancelled = Some(hash),
                     Proof::Unclear => {
@@ -227,7 +229,7 @@ impl Chain {
     }
 
     /// Receipts and calls of transactions; those that the node does not know are left out.
-    async fn transactions(
+    pub(super) async fn transactions(
         &self,
         hashes: &[B256],
     ) -> Result<Vec<(Receipt, ContractCall)>, RpcError> {
@@ -260,13 +262,16 @@ impl Chain {
     }
 }
 
-/// The proof that a receipt is.
-pub(crate) fn settlement_of(payment: &EvmPayment, receipt: &Receipt) -> Settlement {
-    Settlement {
-        transaction: receipt.transaction_hash.to_string(),
-        network: payment.token.network().clone(),
-        payer: payment.payer().to_string(),
-        amount: payment.amount(),
+impl Chain {
+    /// The proof that a receipt is.
+    pub(crate) fn settlement_of(&self, payment: &EvmPayment, receipt: &Receipt) -> Settlement {
+        Settlement {
+            transaction: receipt.transaction_hash.to_string(),
+            network: payment.token.network().clone(),
+            payer: payment.payer().to_string(),
+            amount: payment.amount(),
+            final_in: self.final_in(payment),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::batches::Slot;
 use super::broadcast::{Departed, NotSent};
 use super::chain::Chain;
 use super::check::{self, EvmPayment, Refusal};
-use super::find::{Found, settlement_of};
+use super::find::Found;
 use super::flights::{Join, Nothing, Outcome, Pilot, Progress};
 use super::method::{ContractCall, Proof, Seen};
 use super::signers::Signer;
@@ -122,7 +122,7 @@ impl Chain {
     }
 
     /// The payment, if everything but its time is good: a late repeat asks what became of it.
-    fn read_untimed(&self, request: &SettleRequest) -> Result<EvmPayment, Refusal> {
+    pub(super) fn read_untimed(&self, request: &SettleRequest) -> Result<EvmPayment, Refusal> {
         let token = self.token(request.payment_requirements.value())?;
         check::check_untimed(token, request).map(|it| self.with_own_sponsoring(it))
     }
@@ -395,7 +395,7 @@ impl Chain {
             Some(Fate::Mined(receipt)) => {
                 let hash = receipt.transaction_hash;
                 match proof_of(&receipt, call, payment) {
-                    Proof::Paid => Outcome::Settled(settlement_of(payment, &receipt)),
+                    Proof::Paid => Outcome::Settled(self.settlement_of(payment, &receipt)),
                     Proof::Spent => without_events(payment, hash),
                     // Somebody may have been faster with the same authorisation: that counts as
                     // settled.
@@ -532,6 +532,7 @@ fn nothing_of(payment: &EvmPayment) -> Settlement {
         network: payment.token.network().clone(),
         payer: payment.payer().to_string(),
         amount: payment.amount,
+        final_in: None,
     }
 }
 

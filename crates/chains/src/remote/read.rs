@@ -158,7 +158,7 @@ pub(super) struct Claim {
 impl Claim {
     pub(super) fn into_settlement(self) -> Settlement {
         let Self { transaction, network, payer, amount } = self;
-        Settlement { transaction, network, payer, amount }
+        Settlement { transaction, network, payer, amount, final_in: None }
     }
 }
 

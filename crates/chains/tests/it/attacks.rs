@@ -51,6 +51,7 @@ pub(crate) fn settlement(transaction: String) -> Settlement {
         network: CHAIN.parse().unwrap(),
         payer: payer().address().to_string(),
         amount: Amount::from_units(1_000),
+        final_in: None,
     }
 }
 

@@ -76,31 +76,31 @@ pub(crate) fn facilitator(url: &str) -> LocalFacilitator {
 /// The same, with another patience for settlements.
 pub(crate) fn facilitator_that_waits(url: &str, settle_wait: Duration) -> LocalFacilitator {
     let log = Arc::new(MemoryTransactionLog::default());
-    facilitator_with(url, log, |config| NetworkConfig { settle_wait, ..config })
+    let background = (TaskTracker::new(), CancellationToken::new());
+    facilitator_with(url, log, background, |config| NetworkConfig { settle_wait, ..config })
 }
 
 /// The same, with another log of what it signs.
 pub(crate) fn facilitator_that_keeps(url: &str, log: Arc<dyn TransactionLog>) -> LocalFacilitator {
-    facilitator_with(url, log, |config| config)
+    facilitator_with(url, log, (TaskTracker::new(), CancellationToken::new()), |config| config)
 }
 
-/// The same, with another configuration.
+/// The same, with another configuration, on tasks that can be stopped.
 pub(crate) fn facilitator_with(
     url: &str,
     log: Arc<dyn TransactionLog>,
+    (tasks, stop): (TaskTracker, CancellationToken),
     change: impl FnOnce(NetworkConfig) -> NetworkConfig,
 ) -> LocalFacilitator {
     let row = find_network(CHAIN).unwrap();
     let config = NetworkConfig::from_row(row, CHAIN.parse().unwrap(), vec![url.parse().unwrap()]);
-    let config = NetworkConfig {
+    let config = change(NetworkConfig {
         block_time: Duration::from_millis(200),
         gas_price_cap_wei: 1 << 50,
         settle_wait: Duration::from_secs(20),
         ..config
-    };
-    let config = change(config);
+    });
     let signer = EvmKey::from_bytes(DEV_ACCOUNTS[0].private_key.0).unwrap();
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     LocalFacilitator::new(vec![config], vec![signer], log, tasks, stop).unwrap()
 }
 

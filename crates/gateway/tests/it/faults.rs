@@ -8,7 +8,7 @@ use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    SqliteLedger, StoreError, StoredPayment,
+    SqliteLedger, StoreError, StoredPayment, Watch,
 };
 
 /// Operations that can fail.
@@ -180,6 +180,23 @@ impl Ledger for FaultyLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         self.with(Operation::Resolve, self.inner.resolve_job(id, resolution, now)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.watch(id, look_at).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        self.inner.due_watches(max, now).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        self.inner.reopen(id, transaction, now).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -1,7 +1,7 @@
 //! What the journal tells, told again: each payment's life and every account, from nothing.
 
-use farebox_billing::Payment;
 use farebox_billing::ledger::{Account, Books, Happening, Parties, Refund, Standing, book};
+use farebox_billing::{Event, Payment};
 use farebox_protocol::PaymentId;
 
 use crate::book::entry::Entry;
@@ -52,6 +52,10 @@ impl Replay {
                 let next = before.on(event.clone()).map_err(|illegal| illegal.to_string())?;
                 self.book(books, &Happening::Stepped(event))?;
                 self.state = Some(next);
+                if *event == Event::Reopened {
+                    self.reopened = self.reopened.saturating_add(1);
+                    self.refund_owed = None;
+                }
             }
             // An announcement can be taken back; what was sent cannot.
             Entry::Answered(AnswerMark::Withheld) if self.answer == AnswerMark::Leaving => {

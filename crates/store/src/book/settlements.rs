@@ -24,6 +24,8 @@ pub(crate) struct Settlement {
     pub(crate) transaction: Option<String>,
     pub(crate) outcome: Option<String>,
     pub(crate) created_at: Timestamp,
+    /// When to look whether the chain still has it; `None` where nobody has to.
+    pub(crate) watch_at: Option<Timestamp>,
 }
 
 /// Where a settlement stands in the queue.
@@ -63,6 +65,7 @@ pub(crate) fn queue<S: Shelf + ?Sized>(shelf: &mut S, row: &Record, now: Timesta
         transaction: None,
         outcome: None,
         created_at: now,
+        watch_at: None,
     })
 }
 
@@ -86,6 +89,7 @@ impl Settlement {
     fn queue_again<S: Shelf + ?Sized>(&mut self, shelf: &mut S, due_at: Timestamp) -> Done<S, ()> {
         self.status = Status::Queued;
         self.due_at = due_at;
+        self.watch_at = None;
         self.attempts = self.attempts.saturating_add(1);
         shelf.save_settlement(self)
     }
@@ -195,6 +199,7 @@ pub(crate) fn resolve<S: Shelf + ?Sized>(
         }
         Resolution::Rejected { reason } => {
             reject(shelf, &mut row, reason, now)?;
+            settlement.watch_at = None;
             settlement.end(shelf, reason)?;
         }
         Resolution::NotSent { retry_at } => {

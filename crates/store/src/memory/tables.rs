@@ -10,9 +10,9 @@ use crate::book::audit::{self, CheckReport, Totals, disagreement};
 use crate::book::entry::Entry;
 use crate::book::record::{Record, Waits};
 use crate::book::replay::Replay;
-use crate::book::settlements::{Settlement, Status};
-use crate::book::{Bound, Done, Shelf, corrupt};
-use crate::port::{RequestKey, StoreError, StoredPayment, Terms};
+use crate::book::settlements::{PAUSE_MAX, Settlement, Status};
+use crate::book::{Bound, Done, Shelf, corrupt, watches};
+use crate::port::{RequestKey, StoreError, StoredPayment, Terms, Watch};
 
 /// A hold of a payment: its settlement's name.
 type Key = (PaymentId, u64);
@@ -54,6 +54,8 @@ pub(super) struct Tables {
     secrets: BTreeMap<String, [u8; 32]>,
     /// Queued settlements, the first due first.
     queued: BTreeSet<(Timestamp, Key)>,
+    /// Watched settlements, the first to be looked at first.
+    watched: BTreeSet<(Timestamp, Key)>,
     books: Books,
     /// Payments that recovery looks at.
     unfinished: BTreeSet<PaymentId>,
@@ -124,12 +126,15 @@ impl Tables {
 
     fn put_settlement(&mut self, key: Key, settlement: Option<Settlement>) -> Option<Settlement> {
         let queued = |it: &Settlement| (it.status == Status::Queued).then_some((it.due_at, key));
-        if let Some(old) = self.settlements.get(&key).and_then(queued) {
-            self.queued.remove(&old);
+        let watched = |it: &Settlement| it.watch_at.map(|at| (at, key));
+        if let Some(old) = self.settlements.get(&key) {
+            queued(old).map(|it| self.queued.remove(&it));
+            watched(old).map(|it| self.watched.remove(&it));
         }
         match settlement {
             Some(settlement) => {
                 self.queued.extend(queued(&settlement));
+                self.watched.extend(watched(&settlement));
                 self.settlements.insert(key, settlement)
             }
             None => self.settlements.remove(&key),
@@ -166,9 +171,17 @@ impl Tables {
         self.rows.get(&id).map(shown)
     }
 
+    /// See [`crate::Ledger::due_watches`].
+    pub(super) fn due_watches(&self, max: usize, now: Timestamp) -> Vec<Watch> {
+        let far = now.plus(PAUSE_MAX);
+        let due = self.watched.iter().filter(|(at, _)| *at <= now || far < *at);
+        let found = due.filter_map(|(_, (id, _))| self.lookup(*id)).filter_map(watches::of);
+        found.take(max).collect()
+    }
+
     /// See [`crate::Ledger::next_due`].
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.queued.first().map(|it| it.0)
+        self.queued.first().into_iter().chain(self.watched.first()).map(|it| it.0).min()
     }
 
     /// The secret of that name; `fresh` from now on, if there was none.

@@ -28,6 +28,12 @@ pub enum Operation {
     LeaseJobs,
     /// [`crate::Ledger::resolve_job`].
     ResolveJob,
+    /// [`crate::Ledger::watch`].
+    Watch,
+    /// [`crate::Ledger::due_watches`].
+    DueWatches,
+    /// [`crate::Ledger::reopen`].
+    Reopen,
     /// [`crate::Ledger::next_due`].
     NextDue,
     /// [`crate::Ledger::lookup`].

@@ -39,7 +39,7 @@ async fn check_settlements(
     report: &mut CheckReport,
 ) -> Result<(), Trouble> {
     let sql = "SELECT p.*, o.status, o.due_at, o.attempts, o.may_have_been_sent, o.outcome,
-                      o.transaction AS outbox_transaction, o.created_at,
+                      o.transaction AS outbox_transaction, o.created_at, o.watch_at,
                       o.payment IS NOT NULL AS is_settled,
                       EXISTS (SELECT 1 FROM terms AS t WHERE t.seq = p.seq) AS has_terms,
                       EXISTS (SELECT 1 FROM outbox AS old

@@ -20,7 +20,8 @@ use crate::postgres::options::{Claim, PostgresOptions};
 use crate::postgres::session::{Connected, Connector, Role, Tls};
 
 /// The schema, one step after the other; the table `schema_steps` has those taken.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_ledger.sql"), include_str!("migrations/0002_watches.sql")];
 
 /// The first half of our advisory locks: `Fare` in ASCII. The second is 0 for migrations, and the hash
 /// of its name for a node.

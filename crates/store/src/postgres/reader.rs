@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::book::settlements::PAUSE_MAX;
 use crate::port::{StoreError, StoredPayment};
 use crate::postgres::fault::Trouble;
 use crate::postgres::rows::{self, Read};
@@ -27,6 +28,7 @@ struct Reading {
     lookup: Statement,
     list: Statement,
     next_due: Statement,
+    watched: Statement,
     /// The connection of the writer that was current when this one was made.
     beside: u64,
 }
@@ -80,7 +82,24 @@ impl Reader {
             let reading = self.reading().await?;
             let client = &reading.connected.client;
             let row: Option<Row> = client.query_opt(&reading.next_due, &[&self.node]).await?;
-            row.map(|it| rows::time(&it, "due_at")).transpose()
+            row.map_or(Ok(None), |it| rows::optional_time(&it, "due_at"))
+        })
+        .await
+    }
+
+    /// Settled payments that have to be looked at.
+    pub(super) async fn watched(
+        &self,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<StoredPayment>, StoreError> {
+        self.within(async {
+            let reading = self.reading().await?;
+            let (max, far) = (i64::try_from(max).unwrap_or(i64::MAX), now.plus(PAUSE_MAX));
+            let (now, far) = (rows::millis(now), rows::millis(far));
+            let client = &reading.connected.client;
+            let found = client.query(&reading.watched, &[&now, &far, &max]).await?;
+            found.iter().map(rows::stored).collect()
         })
         .await
     }
@@ -125,12 +144,13 @@ impl Reader {
         *current = None;
         let connected = self.connector.connect(Role::Reader).await?;
         let client = &connected.client;
-        let (lookup, list, next_due) = futures_util::try_join!(
+        let (lookup, list, next_due, watched) = futures_util::try_join!(
             client.prepare("SELECT * FROM payments JOIN terms USING (seq) WHERE id = $1"),
             client.prepare(include_str!("sql/list.sql")),
             client.prepare(include_str!("sql/next_due.sql")),
+            client.prepare(include_str!("sql/watched.sql")),
         )?;
-        let reading = Arc::new(Reading { connected, lookup, list, next_due, beside });
+        let reading = Arc::new(Reading { connected, lookup, list, next_due, watched, beside });
         *current = Some(Arc::clone(&reading));
         Ok(reading)
     }

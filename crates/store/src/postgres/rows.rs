@@ -98,6 +98,7 @@ pub(super) fn settlement(
         transaction: get(row, transaction)?,
         outcome: get(row, "outcome")?,
         created_at: time(row, "created_at")?,
+        watch_at: optional_time(row, "watch_at")?,
     })
 }
 
@@ -210,6 +211,12 @@ pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &'static str) -> Rea
 /// A time from a column.
 pub(super) fn time(row: &Row, column: &'static str) -> Read<Timestamp> {
     unsigned(row, column).map(Timestamp::from_millis)
+}
+
+/// A time from a column that may have none.
+pub(super) fn optional_time(row: &Row, column: &'static str) -> Read<Option<Timestamp>> {
+    let found: Option<i64> = get(row, column)?;
+    found.map(|_| time(row, column)).transpose()
 }
 
 /// A number that is never negative from a column.

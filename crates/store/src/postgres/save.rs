@@ -197,7 +197,8 @@ impl Transaction<'_> {
             all.iter().map(|it| it.transaction.as_deref()).collect();
         let outcomes: Vec<Option<&str>> = all.iter().map(|it| it.outcome.as_deref()).collect();
         let created_ats: Vec<i64> = all.iter().map(|it| millis(it.created_at)).collect();
-        let parameters: [Parameter<'_>; 9] = [
+        let watch_ats: Vec<Option<i64>> = all.iter().map(|it| it.watch_at.map(millis)).collect();
+        let parameters: [Parameter<'_>; 10] = [
             &payments,
             &generations,
             &statuses,
@@ -207,6 +208,7 @@ impl Transaction<'_> {
             &transactions,
             &outcomes,
             &created_ats,
+            &watch_ats,
         ];
         self.write(&self.sql.keep_outbox, all.len(), &parameters).await
     }

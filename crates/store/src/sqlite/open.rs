@@ -20,13 +20,14 @@ use crate::sqlite::seals::Sealer;
 const APPLICATION_ID: i32 = 0x4661_7265;
 
 /// The schema, one step after the other; `user_version` counts those taken.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("migrations/0001_payments.sql"), fill: None },
     Migration { sql: include_str!("migrations/0002_withdrawals.sql"), fill: None },
     Migration { sql: include_str!("migrations/0003_accounts.sql"), fill: Some(fill_accounts) },
     Migration { sql: include_str!("migrations/0004_request_keys.sql"), fill: None },
     Migration { sql: include_str!("migrations/0005_transactions.sql"), fill: None },
     Migration { sql: include_str!("migrations/0006_seals.sql"), fill: None },
+    Migration { sql: include_str!("migrations/0007_watches.sql"), fill: None },
 ];
 
 /// One step of the schema.

@@ -166,7 +166,7 @@ impl Shelf for Rows<'_> {
         let mut statement = self.connection.prepare_cached(
             "UPDATE outbox
                 SET status = ?3, due_at = ?4, attempts = ?5, may_have_been_sent = ?6,
-                    \"transaction\" = ?7, outcome = ?8
+                    \"transaction\" = ?7, outcome = ?8, watch_at = ?9
               WHERE payment = ?1 AND generation = ?2",
         )?;
         statement.execute(params![
@@ -178,6 +178,7 @@ impl Shelf for Rows<'_> {
             settlement.may_have_been_sent,
             settlement.transaction,
             settlement.outcome,
+            settlement.watch_at.map(millis),
         ])?;
         Ok(())
     }
@@ -241,12 +242,31 @@ fn records(connection: &Connection, which: &str) -> Done<Vec<Record>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// When the next queued settlement is due.
+/// Settled payments that have to be looked at by `now` or not before `far`.
+pub(super) fn watched(
+    connection: &Connection,
+    (now, far): (Timestamp, Timestamp),
+    max: usize,
+) -> Done<Vec<StoredPayment>> {
+    let mut statement = connection.prepare_cached(include_str!("sql/watched.sql"))?;
+    let limit = i64::try_from(max).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![millis(now), millis(far), limit], read_stored)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// When the next queued settlement is due, or the next watched one is to be looked at.
 pub(super) fn next_due(connection: &Connection) -> Done<Option<Timestamp>> {
-    let mut statement = connection.prepare_cached(
+    let mut first = None;
+    for sql in [
         "SELECT due_at FROM outbox WHERE status = 'queued' ORDER BY due_at LIMIT 1",
-    )?;
-    Ok(statement.query_row([], |row| time(row, "due_at")).optional()?)
+        "SELECT watch_at AS due_at FROM outbox WHERE watch_at IS NOT NULL
+          ORDER BY watch_at LIMIT 1",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        let due = statement.query_row([], |row| time(row, "due_at")).optional()?;
+        first = first.into_iter().chain(due).min();
+    }
+    Ok(first)
 }
 
 /// From a join of `payments` with its terms.
@@ -280,6 +300,7 @@ pub(super) fn read_settlement(row: &rusqlite::Row<'_>) -> rusqlite::Result<Settl
         transaction: row.get("transaction")?,
         outcome: row.get("outcome")?,
         created_at: time(row, "created_at")?,
+        watch_at: optional_time(row, "watch_at")?,
     })
 }
 
@@ -340,6 +361,12 @@ pub(super) fn count(number: u64) -> i64 {
 /// A time from a column.
 pub(super) fn time(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     unsigned(row, column).map(Timestamp::from_millis)
+}
+
+/// A time from a column that may have none.
+fn optional_time(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let found: Option<i64> = row.get(column)?;
+    found.map(|_| time(row, column)).transpose()
 }
 
 /// A number that is never negative from a column.

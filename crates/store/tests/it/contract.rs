@@ -1,5 +1,7 @@
 //! What every engine must do: plain functions over the port.
 
+mod watches;
+
 use farebox_billing::{Payment, Release};
 use farebox_protocol::Digest;
 use farebox_store::{
@@ -28,6 +30,10 @@ pub(crate) async fn run(ledger: &dyn Ledger) {
     refunds_are_owed_for_settled_payments_only(ledger).await;
     payments_are_listed_in_the_order_of_admission(ledger).await;
     secrets_stay(ledger).await;
+    watches::a_settled_payment_is_watched_until_it_is_final(ledger).await;
+    watches::a9_what_the_chain_takes_back_is_owed_again(ledger).await;
+    watches::a9_what_was_not_paid_is_not_owed_back(ledger).await;
+    watches::only_what_is_settled_is_watched(ledger).await;
 }
 
 async fn state(ledger: &dyn Ledger, number: u64) -> Payment {

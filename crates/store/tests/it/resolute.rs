@@ -6,7 +6,7 @@ use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment,
+    StoreError, StoredPayment, Watch,
 };
 
 /// A ledger as its callers end up seeing it.
@@ -131,6 +131,23 @@ impl<L: Ledger> Ledger for Resolute<L> {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         again(|| self.0.resolve_job(id, resolution.clone(), now)).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        again(|| self.0.watch(id, look_at)).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        self.0.due_watches(max, now).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        again(|| self.0.reopen(id, transaction, now)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

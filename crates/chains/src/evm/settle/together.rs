@@ -9,7 +9,6 @@ use crate::evm::batches::{Landed, Member, Slot, Verdict};
 use crate::evm::broadcast::NotSent;
 use crate::evm::chain::Chain;
 use crate::evm::check::EvmPayment;
-use crate::evm::find::settlement_of;
 use crate::evm::flights::{Outcome, Pilot};
 use crate::evm::line::Limits;
 use crate::evm::method::{ContractCall, Proof};
@@ -105,7 +104,7 @@ impl Chain {
         let Landed { call, receipt } = landed;
         let transaction = receipt.transaction_hash;
         match proof_of(receipt, call, payment) {
-            Proof::Paid => return Some(Outcome::Settled(settlement_of(payment, receipt))),
+            Proof::Paid => return Some(Outcome::Settled(self.settlement_of(payment, receipt))),
             Proof::Spent => return Some(without_events(payment, transaction)),
             Proof::Unrelated | Proof::Cancelled | Proof::Unclear => {}
         }

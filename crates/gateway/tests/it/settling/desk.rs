@@ -147,6 +147,7 @@ fn settlement(request: &SettleRequest) -> Settlement {
         network: Network::eip155(84532),
         payer: "0x01".to_owned(),
         amount: request.payment_requirements.value().amount,
+        final_in: None,
     }
 }
 

@@ -1,6 +1,6 @@
 -- What another node's request waits with is that node's to settle: only it can tell the request.
 SELECT p.*, t.*, o.status, o.due_at, o.attempts, o.may_have_been_sent,
-       o.transaction AS outbox_transaction, o.outcome, o.created_at
+       o.transaction AS outbox_transaction, o.outcome, o.created_at, o.watch_at
   FROM outbox AS o
   JOIN payments AS p ON p.id = o.payment AND p.generation = o.generation
   JOIN terms AS t USING (seq)
