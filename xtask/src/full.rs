@@ -10,6 +10,7 @@ const RUNS: &[Run] = &[
     ("farebox-store", "test(/^crash::kill/)", &[("FAREBOX_KILLS", "10000")]),
     ("farebox-store", "test(/^crash::fault/)", &[("FAREBOX_FAULTS_PER_CALL", "100000")]),
     ("farebox-store", "test(/^crash::power/)", &[("FAREBOX_POWER_CUTS", "1000")]),
+    ("farebox-gateway", "test(/^rpc_faults/)", &[("FAREBOX_RPC_PAYMENTS", "10000")]),
 ];
 
 /// Simulated worlds.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use farebox_chains::{EvmKey, Finality, FinalityStep, NetworkConfig};
 use farebox_protocol::Amount;
+use farebox_store::Ledger as _;
 use farebox_testkit::anvil::{Anvil, Blocks};
 use serde_json::json;
 
@@ -42,15 +43,16 @@ async fn a9_what_a_reorg_takes_back_lands_again_and_is_final_then() {
         let id = till.serve(&chain.buyer, 1, PRICE).await;
         let settled = till.until_state(id, "settled").await;
         assert!(till.ledger.next_due().await.unwrap().is_some(), "it is not final yet");
+        let revert = chain.rpc.call("evm_revert", json!([before]));
         if restarts {
             till.close().await;
-        }
-        chain.rpc.call("evm_revert", json!([before])).await.unwrap();
-        if restarts {
+            revert.await.unwrap();
             till = open(files.path(), &chain).await;
+        } else {
+            revert.await.unwrap();
         }
         till.until("it landed again", async || {
-            (chain.tokens_of(PAY_TO).await == PRICE).then_some(())
+            (chain.buyer_has().await == FUNDS - PRICE).then_some(())
         })
         .await;
         for _ in 0..DEPTH {
@@ -72,21 +74,25 @@ async fn a9_a_reorg_that_takes_the_money_away_is_booked_as_a_loss() {
         let files = tempfile::tempdir().unwrap();
         let chain = TestChain::start().await;
         let before = chain.rpc.call("evm_snapshot", json!([])).await.unwrap();
+        let had = chain.tokens_of(PAY_TO).await;
         let mut till = open(files.path(), &chain).await;
         let id = till.serve(&chain.buyer, 1, PRICE).await;
         till.until_state(id, "settled").await;
+        let revert = async {
+            chain.rpc.call("evm_revert", json!([before])).await.unwrap();
+            // In the new history the payer was faster.
+            chain.devnet.set_token_balance(chain.buyer.address().as_bytes().into(), 0);
+        };
         if restarts {
             till.close().await;
-        }
-        chain.rpc.call("evm_revert", json!([before])).await.unwrap();
-        // In the new history the payer was faster.
-        chain.devnet.set_token_balance(chain.buyer.address().as_bytes().into(), 0);
-        if restarts {
+            revert.await;
             till = open(files.path(), &chain).await;
+        } else {
+            revert.await;
         }
         till.until_state(id, "lost").await;
         assert_eq!(reopened(files.path()), 1);
-        assert_eq!(chain.tokens_of(PAY_TO).await, 0);
+        assert_eq!(chain.tokens_of(PAY_TO).await, had, "nothing came of it");
         till.assert_sound().await;
         till.close().await;
         chain.devnet.shutdown().await;

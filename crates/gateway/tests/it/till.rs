@@ -39,7 +39,7 @@ impl Till {
     ) -> Self {
         let path = directory.join("ledger.db");
         let ledger = Arc::new(SqliteLedger::open(path, SqliteOptions::default()).unwrap());
-        drop(ledger.recover(SystemClock.now()).await.unwrap());
+        ledger.recover(SystemClock.now()).await.unwrap();
         let log = KeptTransactions::new(Arc::<SqliteLedger>::clone(&ledger));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let facilitator: Arc<dyn Facilitator> =
