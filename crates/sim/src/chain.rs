@@ -240,6 +240,7 @@ impl Chain {
             network: self.token.network().clone(),
             payer: order.payment.payer().to_string(),
             amount: order.payment.amount(),
+            final_in: None,
         }
     }
 

@@ -8,7 +8,7 @@ use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{
     Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, MemoryLedger,
-    Recovered, Refusal, Resolution, StoreError, StoredPayment,
+    Recovered, Refusal, Resolution, StoreError, StoredPayment, Watch,
 };
 
 use crate::bug::Bug;
@@ -154,6 +154,23 @@ impl Ledger for WorldLedger {
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
         self.inner.resolve_job(id, resolution, now).await
+    }
+
+    async fn watch(&self, id: PaymentId, look_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.watch(id, look_at).await
+    }
+
+    async fn due_watches(&self, max: usize, now: Timestamp) -> Result<Vec<Watch>, StoreError> {
+        self.inner.due_watches(max, now).await
+    }
+
+    async fn reopen(
+        &self,
+        id: PaymentId,
+        transaction: &str,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        self.inner.reopen(id, transaction, now).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
