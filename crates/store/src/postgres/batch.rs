@@ -176,7 +176,10 @@ impl Batcher {
                 }
                 // What we know of our own accounts may be of this transaction.
                 self.known = Known::default();
-                self.roll_back(session).await;
+                // A server that is silent would be silent to this, too.
+                if !matches!(trouble, Trouble::Late(_)) {
+                    self.roll_back(session).await;
+                }
                 return Err(Failed::Before(trouble));
             }
         };
