@@ -103,7 +103,7 @@ pub(crate) enum Command {
     /// Work with a configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
-    /// Look at the books: balances, payments, exports; and check them.
+    /// Look at the books, check them, export them, back them up.
     #[command(subcommand, arg_required_else_help = true, after_help = ledger::AFTER_HELP)]
     Ledger(LedgerCommand),
     /// Show that nobody has changed the journal behind your back.

@@ -23,10 +23,11 @@ impl OpenLedger {
     /// Opens it; no other process can have the same file, or the same node.
     pub(crate) async fn open(place: LedgerAt) -> Result<Self, Failure> {
         match place {
-            LedgerAt::Sqlite(path) => {
-                let opened = SqliteLedger::open(&path, SqliteOptions::default());
+            LedgerAt::Sqlite { file, ballast } => {
+                let options = SqliteOptions { ballast, ..SqliteOptions::default() };
+                let opened = SqliteLedger::open(&file, options);
                 let ledger = opened.map_err(|error| {
-                    Failure::new(format!("the ledger {} cannot be opened", path.display()))
+                    Failure::new(format!("the ledger {} cannot be opened", file.display()))
                         .because(error)
                         .help(
                             "check `url` in [ledger], the directory's permissions, and that no other \

@@ -16,6 +16,7 @@ use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, Limits, PathPattern, Route};
 use crate::entropy::Entropy;
+use crate::intake;
 use crate::kept::Kept;
 use crate::probe::{Probe, Step};
 use crate::problem::{Kind, Prepared, Problem};
@@ -82,6 +83,7 @@ impl App {
     ) -> Result<Arc<Self>, StartError> {
         let recovered = parts.ledger.recover(parts.clock.now()).await?;
         tracing::info!(?recovered, "ledger recovered");
+        intake::announce(&*parts.ledger);
         let GatewayConfig { public_url, routes, limits } = config;
         let mut reserved = own_paths();
         reserved.extend(parts.mounts.iter().flat_map(|it| it.paths.iter().cloned()));

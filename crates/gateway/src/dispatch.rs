@@ -17,7 +17,7 @@ use crate::problem::{Kind, Problem};
 use crate::proxy::{Asked, free, pay};
 use crate::routes::{Found, LiveRoute};
 use crate::target::Target;
-use crate::{cors, own};
+use crate::{cors, intake, own};
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
@@ -74,6 +74,7 @@ async fn priced(
     target: Target,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
+    intake::check(&*app.ledger)?;
     let body = if body.is_end_stream() {
         Bytes::new()
     } else {

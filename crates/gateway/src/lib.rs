@@ -11,6 +11,7 @@ mod cors;
 mod dispatch;
 mod entropy;
 mod facilitator_api;
+mod intake;
 mod kept;
 mod own;
 mod probe;

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Response};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::intake;
 use crate::problem::{Kind, NO_STORE, Problem};
 use crate::readiness::{Obstacle, obstacles};
 use crate::routes::{HEALTH, READY, RECEIPTS};
@@ -51,12 +52,13 @@ impl Status {
     }
 }
 
-/// Whether requests should be sent here: the ledger answers, payments can be settled somewhere, and no
+/// Whether requests should be sent here: the ledger takes payments, they can be settled somewhere, and no
 /// shutdown is announced.
 async fn ready(app: &App) -> Result<Response<Body>, Problem> {
     if app.leaving.is_cancelled() {
         return Err(Problem::new(Kind::ShuttingDown, "The gateway is stopping."));
     }
+    intake::check(&*app.ledger)?;
     match app.ledger.next_due().await {
         Ok(_) => {
             Ok(json(&Status { obstacles: obstacles(&*app.facilitator)?, ..Status::of("ready") }))

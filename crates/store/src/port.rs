@@ -126,8 +126,73 @@ pub trait Ledger: Send + Sync + fmt::Debug + 'static {
     /// A secret of this ledger, made at random on first use and the same ever after.
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError>;
 
+    /// Whether new payments are taken, as far as is known by now. Asked for every request, so it
+    /// waits for nothing. If they are not, [`Ledger::admit`] is unavailable.
+    fn intake(&self) -> Intake {
+        Intake::Open
+    }
+
     /// Waits until everything accepted so far is durable, then closes. Later calls fail.
     async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Whether new payments are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// They are.
+    Open,
+    /// There is no room for more; what is held can still be captured, released and settled. Ends by
+    /// itself when there is room again.
+    Full,
+    /// Nobody knows which payments were taken before. Ends when a person has accepted that.
+    Quarantined(Quarantine),
+}
+
+impl fmt::Display for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("new payments are taken"),
+            Self::Full => f.write_str("there is no room for new payments"),
+            Self::Quarantined(it) => write!(f, "the ledger is in quarantine: {}", it.reason),
+        }
+    }
+}
+
+/// A ledger that may have forgotten payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// How that is known.
+    pub reason: QuarantineReason,
+    /// When the backup was made, if it is one that says so.
+    pub copied_at: Option<Timestamp>,
+    /// From when on no forgotten payment can be presented again; known once a gateway runs on it.
+    pub safe_from: Option<Timestamp>,
+}
+
+/// How it is known that a ledger may have forgotten payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantineReason {
+    /// It is a backup.
+    Backup,
+    /// Its journal ends before what it is known to have reached.
+    Behind,
+    /// It stands in the place of another ledger.
+    Stranger,
+    /// What it is known to have reached is lost.
+    Unmarked,
+}
+
+impl fmt::Display for QuarantineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backup => "it is a backup that was restored",
+            Self::Behind => "it knows less than the ledger that was in its place",
+            Self::Stranger => "it is not the ledger that was in its place",
+            Self::Unmarked => {
+                "the mark beside it is missing, so nobody knows whether it is the last one"
+            }
+        })
+    }
 }
 
 /// When the money moves, seen from the answer. Per route.

@@ -6,10 +6,14 @@
 
 mod accounts;
 mod audit_key;
+mod ballast;
 pub(crate) mod check;
+pub(crate) mod copy;
 mod fault;
 pub(crate) mod file;
+mod mark;
 pub(crate) mod open;
+pub(crate) mod quarantine;
 mod reader;
 mod rows;
 mod seals;
@@ -20,7 +24,7 @@ mod work;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -35,15 +39,16 @@ use crate::book::audit::{CheckReport, Total};
 use crate::book::holds::{self, Charge, HoldName};
 use crate::book::{recovery, settlements, unheard, watches};
 use crate::port::{
-    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment, Watch,
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Intake, Job, Ledger, Quarantine,
+    Recovered, Resolution, StoreError, StoredPayment, Watch,
 };
+use crate::sqlite::ballast::Ballast;
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::open::OpenError;
 use crate::sqlite::reader::{ConnectReadOnly, Readers};
 use crate::sqlite::rows::Rows;
 use crate::sqlite::work::Asked;
-use crate::sqlite::writer::{Batching, Writer};
+use crate::sqlite::writer::{Batching, Beside, Writer};
 
 /// How a ledger file is used. The defaults are good; tests and benchmarks differ.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +62,9 @@ pub struct SqliteOptions {
     pub queue: usize,
     /// Threads that read.
     pub readers: usize,
+    /// Bytes that are set aside beside the file, and given up when the disk is full so that what is
+    /// held can be captured and settled; none by default.
+    pub ballast: u64,
     /// What the log is forced to the disk for.
     pub synchronous: Synchronous,
 }
@@ -92,6 +100,7 @@ impl Default for SqliteOptions {
             linger: Duration::ZERO,
             queue: 1024,
             readers: 2,
+            ballast: 0,
             synchronous: Synchronous::Full,
         }
     }
@@ -126,6 +135,7 @@ pub struct SqliteLedger {
     path: PathBuf,
     writer: Writer,
     readers: Readers,
+    quarantine: Mutex<Option<Quarantine>>,
 }
 
 impl SqliteLedger {
@@ -153,9 +163,15 @@ impl SqliteLedger {
         };
         let batching =
             Batching { queue: options.queue, max: options.max_batch, linger: options.linger };
+        let quarantine = quarantine::current(&opened.connection)
+            .map_err(|fault| open::sqlite_error(&path, fault.into_sqlite()))?;
+        let beside =
+            Beside { mark: Some(opened.mark), ballast: Ballast::of(&path, options.ballast) };
+        let guard = opened.lock;
         let writer =
-            Writer::start(opened.connection, reconnect, opened.lock, batching, opened.sealer);
-        Ok(Self { writer: writer.map_err(failed)?, readers, path })
+            Writer::start((opened.connection, reconnect), beside, guard, batching, opened.sealer);
+        let writer = writer.map_err(failed)?;
+        Ok(Self { writer, readers, path, quarantine: Mutex::new(quarantine) })
     }
 
     /// The file, by its full name.
@@ -220,6 +236,10 @@ impl SqliteLedger {
         Ok(())
     }
 
+    fn quarantine(&self) -> MutexGuard<'_, Option<Quarantine>> {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How much the writer has done.
     pub fn writer_counts(&self) -> WriterCounts {
         let (operations, commits) = self.writer.counts();
@@ -229,7 +249,18 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn intake(&self) -> Intake {
+        if let Some(quarantine) = *self.quarantine() {
+            return Intake::Quarantined(quarantine);
+        }
+        if self.writer.is_full() { Intake::Full } else { Intake::Open }
+    }
+
     async fn admit(&self, admit: Admit) -> Result<Admitted, StoreError> {
+        let intake = self.intake();
+        if intake != Intake::Open {
+            return Err(StoreError::Unavailable(intake.to_string().into()));
+        }
         let work = move |it: &mut Rows<'_>| holds::admit(it, &admit);
         self.writer.call(Asked::proving(work, unheard::in_admitted)).await
     }
@@ -354,7 +385,14 @@ impl Ledger for SqliteLedger {
     }
 
     async fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.writer.call(Asked::new(move |it| recovery::recover(it, now))).await
+        let work = move |it: &mut Rows<'_>| {
+            quarantine::begin(it.connection, now)?;
+            let recovered = recovery::recover(it, now)?;
+            Ok((recovered, quarantine::current(it.connection)?))
+        };
+        let (recovered, quarantine) = self.writer.call(Asked::new(work)).await?;
+        *self.quarantine() = quarantine;
+        Ok(recovered)
     }
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {

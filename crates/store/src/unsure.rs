@@ -8,8 +8,8 @@ use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 
 use crate::port::{
-    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    StoreError, StoredPayment, Watch,
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Intake, Job, Ledger, Recovered,
+    Resolution, StoreError, StoredPayment, Watch,
 };
 
 /// Passes everything on, but answers some operations with [`StoreError::Unknown`], before or after
@@ -226,6 +226,10 @@ impl<L: Ledger> Ledger for Unsure<L> {
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
         self.with(self.inner.secret(name)).await
+    }
+
+    fn intake(&self) -> Intake {
+        self.inner.intake()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use farebox_protocol::{PaymentId, Timestamp};
+use farebox_store::Forgotten;
 
 use super::Report;
 use crate::moment;
@@ -14,8 +15,8 @@ Each of them needs to know where the ledger is:
   --config FILE     in [ledger] of this configuration; nothing else of it is looked at
   --data-dir DIR    in the file farebox.db of this directory
 
-They only read, and can run while a gateway serves from the same ledger. SQLite then shares a little
-memory in farebox.db-shm: run them as the gateway's user, or as root.
+All but accept-restore only read, and can run while a gateway serves from the same ledger. SQLite then
+shares a little memory in farebox.db-shm: run them as the gateway's user, or as root.
 
 Amounts are whole atomic units; `decimals` says how many of their digits stand behind the point. Times
 are UTC. Columns keep their names and their order; new ones come at the end.
@@ -47,6 +48,18 @@ pub(crate) enum LedgerCommand {
     Export(ExportArgs),
     /// Whether the ledger is sound: SQLite's own checks, and every row equal to its journal.
     Check(CheckArgs),
+    /// Copy the ledger to a new file, while it is being written, and check the copy.
+    ///
+    /// When this ends well, the copy is on the disk and sound. Nothing is overwritten. The copy knows
+    /// that it is one: a gateway that is started on it is in quarantine until `accept-restore`.
+    Backup(BackupArgs),
+    /// End the quarantine of a ledger that was restored.
+    ///
+    /// A restored ledger may have forgotten payments, and a gateway on it sells nothing. Start one
+    /// all the same: it looks up on chain what the ledger knows to be owed. After an hour and five
+    /// minutes no forgotten payment can be presented again; then stop the gateway, run this, and
+    /// start it again.
+    AcceptRestore(AcceptRestoreArgs),
 }
 
 impl LedgerCommand {
@@ -58,6 +71,8 @@ impl LedgerCommand {
             Self::List(args) => &args.place,
             Self::Export(args) => &args.place,
             Self::Check(args) => &args.place,
+            Self::Backup(args) => &args.place,
+            Self::AcceptRestore(args) => &args.place,
         }
     }
 }
@@ -151,6 +166,36 @@ pub(crate) struct CheckArgs {
     place: LedgerPlace,
     #[command(flatten)]
     pub(crate) form: Form,
+}
+
+/// Arguments of `ledger backup`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to write; it must not be there.
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    place: LedgerPlace,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Arguments of `ledger accept-restore`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AcceptRestoreArgs {
+    #[command(flatten)]
+    place: LedgerPlace,
+    /// Do not wait: accept that each payment that was forgotten, and not settled before, could be
+    /// served once more.
+    #[arg(long)]
+    early: bool,
+}
+
+impl AcceptRestoreArgs {
+    /// What to do about forgotten payments that are still alive.
+    pub(crate) fn forgotten(&self) -> Forgotten {
+        if self.early { Forgotten::Accept } else { Forgotten::Wait }
+    }
 }
 
 /// Which payments.

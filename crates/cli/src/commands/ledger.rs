@@ -1,5 +1,7 @@
 //! `farebox ledger`: looks at a ledger, beside the gateway that writes it or without one.
 
+mod accept_restore;
+mod backup;
 mod balances;
 mod check;
 mod columns;
@@ -9,6 +11,7 @@ mod payment;
 mod tokens;
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use farebox_store::{LedgerFile, OpenError, StoreError};
 
@@ -24,14 +27,25 @@ const FILE: &str = "farebox.db";
 /// Runs one of them. They read a file and write text: nothing here waits for a network.
 pub(crate) fn run(command: &LedgerCommand, output: &Output) -> Result<Exit, Failure> {
     let Some((file, tokens)) = find(command.place(), output)? else { return Ok(Exit::Failed) };
-    let ledger = LedgerFile::open(&file).map_err(|error| not_opened(&file, error))?;
+    let ledger = || open(&file, output);
     match command {
-        LedgerCommand::Balances(args) => balances::run(&ledger, &tokens, args, output),
-        LedgerCommand::Payment(args) => payment::run(&ledger, &tokens, args, output),
-        LedgerCommand::List(args) => list::run(&ledger, &tokens, args, output),
-        LedgerCommand::Export(args) => export::run(&ledger, &tokens, args, output),
-        LedgerCommand::Check(args) => check::run(&ledger, args, output),
+        LedgerCommand::Balances(args) => balances::run(&ledger()?, &tokens, args, output),
+        LedgerCommand::Payment(args) => payment::run(&ledger()?, &tokens, args, output),
+        LedgerCommand::List(args) => list::run(&ledger()?, &tokens, args, output),
+        LedgerCommand::Export(args) => export::run(&ledger()?, &tokens, args),
+        LedgerCommand::Check(args) => check::run(&ledger()?, args, output),
+        LedgerCommand::Backup(args) => backup::run(&ledger()?, args, output),
+        LedgerCommand::AcceptRestore(args) => accept_restore::run(&file, args, output),
     }
+}
+
+/// Opens a ledger to be read; says so where it may have forgotten something.
+fn open(file: &Path, output: &Output) -> Result<LedgerFile, Failure> {
+    let ledger = LedgerFile::open(file).map_err(|error| not_opened(file, error))?;
+    if let Some(quarantine) = ledger.quarantine().map_err(unreadable)? {
+        output.progress(format!("This ledger is in quarantine: {}.", quarantine.reason));
+    }
+    Ok(ledger)
 }
 
 /// Which file, and the tokens that the configuration knows; `None` where that has mistakes, which
@@ -39,7 +53,7 @@ pub(crate) fn run(command: &LedgerCommand, output: &Output) -> Result<Exit, Fail
 pub(super) fn find(
     place: &LedgerPlace,
     output: &Output,
-) -> Result<Option<(std::path::PathBuf, Tokens)>, Failure> {
+) -> Result<Option<(PathBuf, Tokens)>, Failure> {
     let LedgerPlace { config, data_dir } = place;
     if let Some(directory) = data_dir {
         return Ok(Some((directory.join(FILE), Tokens::default())));
@@ -55,7 +69,7 @@ pub(super) fn find(
     }
 }
 
-pub(super) fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
+pub(super) fn not_opened(file: &Path, error: OpenError) -> Failure {
     let help = match &error {
         OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             "a ledger is made when `farebox serve` starts for the first time"
@@ -67,12 +81,18 @@ pub(super) fn not_opened(file: &std::path::Path, error: OpenError) -> Failure {
         OpenError::Corrupt { .. } => "keep the file as it is, and restore a backup elsewhere",
         OpenError::Tampered { .. } => "keep the file as it is, and let a person look",
         OpenError::NotALedger { .. } => "check the path",
-        OpenError::Io { .. } | OpenError::Sqlite { .. } | OpenError::InUse { .. } => {
+        OpenError::NotCopied { .. } => {
+            "make room on this disk, and keep a copy of the file yourself"
+        }
+        OpenError::InUse { .. } => "stop that process first",
+        OpenError::Io { .. } | OpenError::Sqlite { .. } => {
             "run this as the user of the gateway, or as root: even a reader of a ledger that is being \
              written takes part in the locks beside it (farebox.db-shm)"
         }
     };
-    Failure::new(format!("the ledger {} cannot be read", file.display())).because(error).help(help)
+    Failure::new(format!("the ledger {} cannot be opened", file.display()))
+        .because(error)
+        .help(help)
 }
 
 pub(super) fn unreadable(error: StoreError) -> Failure {

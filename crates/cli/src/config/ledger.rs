@@ -16,8 +16,13 @@ use super::{Need, table, values};
 /// Where the ledger of a gateway is.
 #[derive(Clone, Debug)]
 pub(crate) enum LedgerAt {
-    /// In this SQLite file.
-    Sqlite(PathBuf),
+    /// In an SQLite file.
+    Sqlite {
+        /// Which.
+        file: PathBuf,
+        /// Bytes that are set aside beside it for the day when the disk is full.
+        ballast: u64,
+    },
     /// In a PostgreSQL database.
     Postgres(Box<PostgresOptions>),
 }
@@ -67,14 +72,23 @@ pub(super) fn place(
     };
     let is_sqlite = url.as_text().is_some_and(|it| !is_postgres(it));
     let place = if is_sqlite {
-        let path = problems.keep(sqlite_file(&url, &secrets.directory));
-        path.map(LedgerAt::Sqlite)
+        let file = problems.keep(sqlite_file(&url, &secrets.directory));
+        let ballast = section.optional("ballast", problems, ballast).unwrap_or(BALLAST);
+        file.map(|file| LedgerAt::Sqlite { file, ballast })
     } else {
         let options = postgres(&url, &mut section, secrets, problems);
         options.map(|it| LedgerAt::Postgres(Box::new(it)))
     };
     section.close(problems);
     place
+}
+
+/// Enough to finish some thousand payments.
+const BALLAST: u64 = 64 << 20;
+
+fn ballast(value: &Value<'_>) -> Result<u64, Problem> {
+    let size = u64::try_from(values::size(value)?).unwrap_or(u64::MAX);
+    if 1 << 20 <= size { Ok(size) } else { Err(value.wrong("\"1MiB\" at least")) }
 }
 
 fn is_postgres(text: &str) -> bool {

@@ -6,7 +6,7 @@ use crate::farebox::run;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 19] = [
         &["--help"],
         &["demo", "--help"],
         &["serve", "--help"],
@@ -21,6 +21,8 @@ fn every_command_explains_itself() {
         &["ledger", "list", "--help"],
         &["ledger", "export", "--help"],
         &["ledger", "check", "--help"],
+        &["ledger", "backup", "--help"],
+        &["ledger", "accept-restore", "--help"],
         &["audit", "--help"],
         &["audit", "verify", "--help"],
         &["audit", "head", "--help"],

@@ -337,3 +337,29 @@ fn what_is_no_ledger_is_refused_and_left_alone() {
     check(&|| versioned(1), "start `farebox serve` once");
     check(&|| versioned(99), "or a newer one");
 }
+
+#[tokio::test]
+async fn a_backup_is_made_beside_a_gateway_and_overwrites_nothing() {
+    let shop = Shop::open().await;
+    let ran = shop.run("backup copy.db");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.starts_with("sound  5 payments, "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("copy.db, "), "{}", ran.stdout);
+    let ran = shop.run("backup copy.db");
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("is there already"), "{}", ran.stderr);
+    let copies = TempDir::new().unwrap();
+    fs::rename(shop.directory.path().join("copy.db"), copies.path().join("farebox.db")).unwrap();
+    let ran = run(copies.path(), &["ledger", "check", "--data-dir", "."]);
+    assert!(ran.code == 0 && ran.stdout.starts_with("sound"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("in quarantine: it is a backup"), "{}", ran.stderr);
+    let told = shop.json("backup again.db --json");
+    assert_eq!(told["payments"], 5);
+    let forged = "UPDATE payments SET \"transaction\" = '0xother' WHERE state = 'settled'";
+    Connection::open(shop.file()).unwrap().execute_batch(forged).unwrap();
+    assert_eq!(shop.run("backup bad.db").code, 3);
+    assert!(!shop.directory.path().join("bad.db").exists());
+    let ran = shop.run("accept-restore");
+    assert!(ran.code == 1 && ran.stderr.contains("stop that process first"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("process {}", std::process::id())), "{}", ran.stderr);
+}

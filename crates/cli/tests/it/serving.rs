@@ -394,3 +394,65 @@ async fn a30_no_log_tells_prompts_answers_payments_or_keys() {
         assert!(found.is_none(), "{secret} in {found:?}");
     }
 }
+
+/// The whole way back: a ledger is lost, a backup restored; nothing is sold until that is accepted, and
+/// what was forgotten buys nothing a second time once it is on chain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_ledger_sells_nothing_until_it_is_accepted() {
+    let answer = "{\"choices\":[{\"message\":{\"content\":\"x\"}}]}";
+    let shop = Shop::open("0s", move |_| Script::json(answer)).await;
+    let at = shop.directory.path();
+    let ledger = |arguments: &[&str]| {
+        let all = [&["ledger"], arguments, &["--config", "farebox.toml"]].concat();
+        crate::farebox::run(at, &all)
+    };
+    let mut gateway = shop.serve(&[]);
+    assert_eq!(shop.buy(&gateway, false, 1).await.0.status(), StatusCode::OK);
+    let ran = ledger(&["backup", "backup.db"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let (answer, forgotten) = shop.buy(&gateway, false, 2).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    gateway.signal("-INT");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+    // The log belongs to the lost file.
+    for log in ["farebox.db-wal", "farebox.db-shm"] {
+        drop(fs::remove_file(at.join(log)));
+    }
+    fs::rename(at.join("backup.db"), at.join("farebox.db")).unwrap();
+
+    let ran = ledger(&["accept-restore", "--early"]);
+    assert!(ran.code == 1 && ran.stderr.contains("nothing, and looks up"), "{}", ran.stderr);
+    let mut gateway = shop.serve(&[]);
+    assert!(shop.log().contains("the ledger is in quarantine"), "{}", shop.log());
+    let ready = shop.http.get(format!("{}/readyz", gateway.url)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text().await.unwrap().contains("in quarantine"));
+    let paid = |gateway: &Gateway| {
+        let value = header::encode(&forgotten).unwrap();
+        shop.chat(gateway, false).header("payment-signature", value).send()
+    };
+    for refused in [shop.chat(&gateway, false).send(), paid(&gateway)] {
+        let refused = refused.await.unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key("retry-after"));
+        assert!(!refused.headers().contains_key("payment-required"));
+    }
+    let ran = ledger(&["accept-restore", "--early"]);
+    assert!(ran.code == 1 && ran.stderr.contains("(process "), "{}", ran.stderr);
+    gateway.signal("-INT");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+
+    let ran = ledger(&["accept-restore"]);
+    assert!(ran.code == 1 && ran.stderr.contains("come again after 20"), "{}", ran.stderr);
+    let ran = ledger(&["accept-restore", "--early"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let mut gateway = shop.serve(&[]);
+    assert_eq!(shop.status(&gateway, "/readyz").await, StatusCode::OK);
+    let again = paid(&gateway).await.unwrap();
+    assert_eq!(again.status(), StatusCode::PAYMENT_REQUIRED, "its nonce is used on chain");
+    assert_eq!(shop.upstream.received().len(), 2);
+    assert_eq!(shop.buy(&gateway, false, 3).await.0.status(), StatusCode::OK);
+    gateway.signal("-INT");
+    assert!(gateway.ended().await.success(), "{}", shop.log());
+    assert_eq!(ledger(&["check"]).code, 0);
+}

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use farebox_billing::{Payment, Release};
 use farebox_protocol::{Amount, PaymentId, Timestamp};
 use farebox_store::{
-    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Job, Ledger, Recovered, Resolution,
-    SqliteLedger, StoreError, StoredPayment, Watch,
+    Admit, Admitted, AnswerMark, CaptureFailed, Captured, Hold, Intake, Job, Ledger, Recovered,
+    Resolution, SqliteLedger, StoreError, StoredPayment, Watch,
 };
 
 /// Operations that can fail.
@@ -38,11 +38,15 @@ pub(crate) enum Fault {
     UnknownAfter,
 }
 
-/// What fails how many more times.
+/// What fails how many more times, and whether new payments are taken.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<HashMap<Operation, VecDeque<(Fault, u32)>>>);
+pub(crate) struct Faults(Mutex<HashMap<Operation, VecDeque<(Fault, u32)>>>, Mutex<Option<Intake>>);
 
 impl Faults {
+    pub(crate) fn set_intake(&self, intake: Intake) {
+        *self.1.lock().unwrap() = Some(intake);
+    }
+
     pub(crate) fn set(&self, operation: Operation, fault: Fault, times: u32) {
         self.0.lock().unwrap().insert(operation, VecDeque::from([(fault, times)]));
     }
@@ -221,6 +225,10 @@ impl Ledger for FaultyLedger {
 
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
         self.inner.secret(name).await
+    }
+
+    fn intake(&self) -> Intake {
+        self.faults.1.lock().unwrap().unwrap_or_else(|| self.inner.intake())
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farebox_gateway::Clock as _;
-use farebox_store::{Ledger as _, SettleMode};
+use farebox_store::{Intake, Ledger as _, Quarantine, QuarantineReason, SettleMode};
 use farebox_testkit::upstream::{Part, Script};
 
 use crate::app::{Answer, Setup, TestApp, chat};
@@ -50,6 +50,35 @@ async fn i17_no_hold_no_service() {
     assert_eq!(app.received(), 0);
     assert!(app.payments().await.is_empty());
     assert_eq!(app.pay("POST", PATH, &body, &payment).await.status, 200);
+}
+
+/// Known before anything is asked: nothing is quoted, verified or served, whoever asks.
+#[tokio::test]
+async fn i17_a_ledger_that_takes_nothing_is_told_before_verification() {
+    let quarantine =
+        Quarantine { reason: QuarantineReason::Behind, copied_at: None, safe_from: None };
+    for (intake, says) in [(Intake::Full, "room"), (Intake::Quarantined(quarantine), "quarantine")]
+    {
+        let (app, faults) = app(SettleMode::After, false).await;
+        let body = chat(false);
+        let payment = app.quote("POST", PATH, &body, 1).await;
+        let before = app.facilitator.verifications();
+        faults.set_intake(intake);
+        let paid = app.pay("POST", PATH, &body, &payment).await;
+        check_unavailable(&paid);
+        assert!(!paid.headers.contains_key("x-should-retry"), "it may come again");
+        check_unavailable(&app.ask("POST", PATH, &body).await);
+        let ready = app.ask("GET", "/readyz", "").await;
+        ready.assert_problem(503, "unavailable");
+        assert!(ready.body.contains(says), "{ready:?}");
+        assert_eq!(app.ask("GET", "/healthz", "").await.status, 200);
+        assert_eq!(app.ask("POST", "/free", "").await.status, 200);
+        assert_eq!(app.facilitator.verifications(), before);
+        assert!(app.payments().await.is_empty());
+        faults.set_intake(Intake::Open);
+        assert_eq!(app.pay("POST", PATH, &body, &payment).await.status, 200);
+        assert_eq!(app.ask("GET", "/readyz", "").await.status, 200);
+    }
 }
 
 #[tokio::test]

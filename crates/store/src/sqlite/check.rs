@@ -71,6 +71,13 @@ fn check_snapshot(connection: &Connection) -> Done<CheckReport> {
     Ok(report)
 }
 
+/// The part of a check that holds for every schema.
+pub(super) fn check_file_alone(connection: &Connection) -> Done<CheckReport> {
+    let mut report = CheckReport::default();
+    check_file(connection, &mut report)?;
+    Ok(report)
+}
+
 /// SQLite's own view: pages, indexes, constraints, references.
 fn check_file(connection: &Connection, report: &mut CheckReport) -> Done<()> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;

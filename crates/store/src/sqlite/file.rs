@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use farebox_billing::Payment;
 use farebox_billing::audit::{Head, PublicKey, Trust, Verified};
 use farebox_billing::ledger::{Account, AccountKey, Books};
-use farebox_protocol::PaymentId;
+use farebox_protocol::{PaymentId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use crate::book::audit::{CheckReport, Total};
 use crate::book::replay::Replay;
-use crate::port::StoreError;
+use crate::port::{Quarantine, StoreError};
 use crate::sqlite::AuditError;
 use crate::sqlite::accounts;
 use crate::sqlite::audit_key;
 use crate::sqlite::check;
+use crate::sqlite::copy::{self, Backup, BackupError, Verify};
 use crate::sqlite::fault::{Done, Fault};
 use crate::sqlite::open::{self, OpenError};
+use crate::sqlite::quarantine;
 use crate::sqlite::rows;
 use crate::sqlite::seals;
 use crate::view::{JournalLine, Listed, Order, SettlementView, Story, Which};
@@ -109,6 +111,25 @@ impl LedgerFile {
     /// The public half of the key beside the ledger, if that is there.
     pub fn audit_key(&self) -> io::Result<Option<PublicKey>> {
         Ok(audit_key::load(&self.path)?.map(|it| it.public()))
+    }
+
+    /// The quarantine that a gateway on this file would be in; a backup is in one.
+    pub fn quarantine(&self) -> Result<Option<Quarantine>, StoreError> {
+        self.as_of_one_moment(quarantine::current)
+    }
+
+    /// Copies the ledger, as it is at this moment, to a file that is not there yet; whoever writes the
+    /// ledger goes on. When this returns, the copy is on the disk and was checked like a ledger. It
+    /// knows that it is a copy: a gateway that is started on it takes no payment until that was
+    /// accepted ([`crate::accept_restored`]).
+    pub fn backup(&self, to: impl AsRef<Path>, now: Timestamp) -> Result<Backup, BackupError> {
+        let to = to.as_ref();
+        let writes = open::connect_to_copy(&self.path);
+        let writes = writes.map_err(|error| BackupError::Store {
+            path: self.path.clone(),
+            source: Fault::from(error).into_store_error(),
+        })?;
+        copy::copy(&writes, to, Verify::Books, Some(now))
     }
 
     fn as_of_one_moment<T>(

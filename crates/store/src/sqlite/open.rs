@@ -13,14 +13,17 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::sqlite::audit_key::{self, Origin};
 use crate::sqlite::check::fill_accounts;
+use crate::sqlite::copy::{self, BackupError, Verify};
 use crate::sqlite::fault::{Done, Fault, is_damage, is_full};
+use crate::sqlite::mark::Mark;
+use crate::sqlite::quarantine;
 use crate::sqlite::seals::Sealer;
 
 /// What the file says it is: `Fare` in ASCII.
 const APPLICATION_ID: i32 = 0x4661_7265;
 
 /// The schema, one step after the other; `user_version` counts those taken.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration { sql: include_str!("migrations/0001_payments.sql"), fill: None },
     Migration { sql: include_str!("migrations/0002_withdrawals.sql"), fill: None },
     Migration { sql: include_str!("migrations/0003_accounts.sql"), fill: Some(fill_accounts) },
@@ -28,6 +31,7 @@ const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("migrations/0005_transactions.sql"), fill: None },
     Migration { sql: include_str!("migrations/0006_seals.sql"), fill: None },
     Migration { sql: include_str!("migrations/0007_watches.sql"), fill: None },
+    Migration { sql: include_str!("migrations/0008_restored.sql"), fill: None },
 ];
 
 /// One step of the schema.
@@ -113,6 +117,16 @@ pub enum OpenError {
         #[source]
         wrong: Wrong,
     },
+    /// It is of an older schema, and no copy of it as it is can be kept: without one it is not
+    /// migrated.
+    #[error("the ledger {path} is not migrated to a newer schema without a copy of it")]
+    NotCopied {
+        /// The file.
+        path: PathBuf,
+        /// Why there is no copy.
+        #[source]
+        source: Box<BackupError>,
+    },
     /// SQLite cannot open it for another reason.
     #[error("the ledger {path} cannot be opened")]
     Sqlite {
@@ -123,6 +137,9 @@ pub enum OpenError {
         source: rusqlite::Error,
     },
 }
+
+/// Copies of older schemas that are kept; the oldest one goes when there are more.
+const COPIES_KEPT: usize = 3;
 
 fn in_words(pid: Option<u32>) -> String {
     pid.map_or(String::new(), |it| format!(" (process {it})"))
@@ -135,6 +152,7 @@ pub(super) struct Opened {
     pub(super) lock: File,
     pub(super) connection: Connection,
     pub(super) sealer: Sealer,
+    pub(super) mark: Mark,
 }
 
 /// Locks the file, makes it if it is not there, checks what it is, and migrates it.
@@ -146,9 +164,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let version = identify(&path, &connection)?;
     configure(&connection).map_err(|it| sqlite_error(&path, it))?;
     begin_log_anew(&connection).map_err(|it| sqlite_error(&path, it))?;
+    if 0 < version && version < MIGRATIONS.len() {
+        keep_copy(&path, &connection)?;
+    }
     migrate(&mut connection, version, MIGRATIONS.len()).map_err(|it| sqlite_error(&path, it))?;
     let sealer = go_on_sealing(&path, &mut connection)?;
-    Ok(Opened { path, lock, connection, sealer })
+    let mark = quarantine::judge(&path, &connection)?;
+    Ok(Opened { path, lock, connection, sealer, mark })
 }
 
 /// Takes the journal's chain up where it ends, unless somebody else has put his hand to that end.
@@ -166,6 +188,46 @@ fn go_on_sealing(path: &Path, connection: &mut Connection) -> Result<Sealer, Ope
         tracing::warn!(old = %head.key, new = %public, "the audit key was gone: a new one signs");
     }
     Ok(sealer)
+}
+
+/// Keeps the file as it is before it is migrated: `farebox.db.before-v5`, or `-v5.2` if that is taken.
+fn keep_copy(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let failed = |source| OpenError::NotCopied { path: path.to_owned(), source: Box::new(source) };
+    let first = format!(".before-v{}", MIGRATIONS.len());
+    let name = |number: u32| match number {
+        0 | 1 => beside(path, &first),
+        _ => beside(path, &format!("{first}.{number}")),
+    };
+    let last = (1..1_000).rev().find(|it| name(*it).symlink_metadata().is_ok()).unwrap_or(0);
+    let to = name(last.saturating_add(1));
+    // Twice: the migration itself writes anew what it changes.
+    copy::check_room(connection, &to, 2).map_err(failed)?;
+    let kept = copy::copy(connection, &to, Verify::File, None).map_err(failed)?;
+    tracing::info!(file = %kept.path.display(), bytes = kept.bytes, "a copy was kept before migrating");
+    forget_old_copies(path).map_err(|source| io_error(path, source))
+}
+
+fn forget_old_copies(path: &Path) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let mut prefix = name.to_os_string();
+    prefix.push(".before-v");
+    let mut copies = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+            copies.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    copies.sort();
+    let surplus = copies.len().saturating_sub(COPIES_KEPT);
+    copies.into_iter().take(surplus).try_for_each(|(_, old)| fs::remove_file(old))
+}
+
+/// A file beside the ledger's, named after it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
@@ -195,9 +257,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 /// Takes the lock beside the file. It ends with the process, however that ends; SQLite's own locks
 /// would let a second writer in between two transactions.
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = OsString::from(path);
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = beside(path, ".lock");
     let failed = |source| io_error(&name, source);
     let mut file = private().truncate(false).open(&name).map_err(failed)?;
     match file.try_lock() {
@@ -222,13 +282,14 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Opens or makes a file that nobody else can read: it holds signed payments and secrets.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
     options
 }
 
-fn connect_unchecked(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection that can write, to whatever the file is.
+pub(super) fn connect_unchecked(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -340,6 +401,15 @@ pub(super) fn settle_doubt(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     connection.pragma_update(None, "user_version", version)
+}
+
+/// A connection that cannot write to the file, but to a copy of it.
+pub(super) fn connect_to_copy(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
 }
 
 /// A connection that cannot write.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::book::unheard::{self, Evidence, Unheard};
 use crate::port::StoreError;
-use crate::sqlite::fault::{Done, Fault};
+use crate::sqlite::fault::{Done, Fault, is_full};
 use crate::sqlite::rows::Rows;
 
 /// How the commit of a batch ended.
@@ -97,7 +97,11 @@ where
         let connection = rows.connection;
         connection.prepare_cached("SAVEPOINT operation")?.execute([])?;
         let mark = rows.books.mark();
-        let result = work(rows);
+        let result = match work(rows) {
+            // Without room for one there is none for the others.
+            Err(Fault::Sqlite(error)) if is_full(&error) => return Err(error),
+            result => result,
+        };
         if connection.is_autocommit() {
             // Some errors (no room, no memory, no disk) take the whole transaction with them.
             return Err(match result {

@@ -18,8 +18,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::book::unheard::{self, Unheard};
 use crate::port::StoreError;
 use crate::sqlite::accounts;
+use crate::sqlite::ballast::{Ballast, Room};
 use crate::sqlite::fault::{Done, Fault, is_full};
+use crate::sqlite::mark::Mark;
 use crate::sqlite::open;
+use crate::sqlite::quarantine;
 use crate::sqlite::rows::Rows;
 use crate::sqlite::seals::Sealer;
 use crate::sqlite::work::{Asked, End, Pending, Work};
@@ -50,9 +53,35 @@ pub(super) enum Standing {
     Failed,
 }
 
+/// What stands beside the file and goes with it.
+#[derive(Debug)]
+pub(super) struct Beside {
+    /// How far the journal has come; none in tests that need none.
+    pub(super) mark: Option<Mark>,
+    /// Room for what was promised.
+    pub(super) ballast: Ballast,
+}
+
+impl Beside {
+    /// Whether the ballast is there, made now if it fits. One that cannot be had for another reason
+    /// keeps nobody from paying.
+    fn has_room(&self) -> bool {
+        match self.ballast.make() {
+            Ok(Room::Enough) => true,
+            Ok(Room::None) => false,
+            Err(error) => {
+                tracing::warn!(%error, "no room can be set aside beside the ledger");
+                true
+            }
+        }
+    }
+}
+
 /// What the thread and its callers share.
 #[derive(Debug)]
 struct Shared {
+    /// Whether there is no room for new payments.
+    full: AtomicBool,
     operations: AtomicU64,
     commits: AtomicU64,
     /// Results that reached nobody.
@@ -94,14 +123,15 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread. `guard` is dropped when the file is closed for good.
     pub(super) fn start(
-        connection: Connection,
-        connect: Connect,
+        (connection, connect): (Connection, Connect),
+        beside: Beside,
         guard: impl Send + 'static,
         batching: Batching,
         sealer: Sealer,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(batching.queue.max(1));
         let shared = Arc::new(Shared {
+            full: AtomicBool::new(!beside.has_room()),
             operations: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             unheard: Mutex::new(Vec::new()),
@@ -113,6 +143,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             connection: Some(connection),
             connect,
+            beside,
             books: Books::new(),
             sealer,
             batching,
@@ -181,6 +212,17 @@ impl Writer {
         *self.shared.standing.borrow()
     }
 
+    /// Whether there is no room for new payments. To ask is also to have it looked at: it ends by
+    /// itself.
+    pub(super) fn is_full(&self) -> bool {
+        let full = self.shared.full.load(Ordering::Acquire);
+        if full && let Some(sender) = &self.sender {
+            // A writer that is busy will be asked again.
+            drop(sender.try_send(Message::Wake));
+        }
+        full
+    }
+
     /// Operations run, and commits that they took.
     pub(super) fn counts(&self) -> (u64, u64) {
         let operations = self.shared.operations.load(Ordering::Relaxed);
@@ -208,6 +250,7 @@ struct Engine {
     shared: Arc<Shared>,
     connection: Option<Connection>,
     connect: Connect,
+    beside: Beside,
     /// The accounts that were touched lately, as they are in the file.
     books: Books,
     sealer: Sealer,
@@ -258,7 +301,16 @@ impl Engine {
             let Ok(message) = self.receiver.try_recv() else { break };
             self.sort(message, &mut batch);
         }
+        self.look_for_room();
         Some(batch)
+    }
+
+    /// After the disk was full: whether the ballast fits again.
+    fn look_for_room(&self) {
+        if self.shared.full.load(Ordering::Acquire) && self.beside.has_room() {
+            tracing::info!("there is room for new payments again");
+            self.shared.full.store(false, Ordering::Release);
+        }
     }
 
     fn sort(&mut self, message: Message, batch: &mut Vec<Box<dyn Work>>) {
@@ -328,10 +380,29 @@ impl Engine {
         end
     }
 
+    /// Keeps what room there is for what was promised. Without a ballast there is none to keep: then
+    /// every operation finds out for itself.
+    fn give_up_ballast(&self) {
+        if !self.beside.ballast.is_wanted() {
+            return;
+        }
+        match self.beside.ballast.release() {
+            Ok(true) => {
+                tracing::warn!("the ballast was given up, so that what is held can be finished");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the ballast cannot be given up"),
+        }
+        if !self.shared.full.swap(true, Ordering::AcqRel) {
+            tracing::error!("the disk is full: no new payments are taken until there is room");
+        }
+    }
+
     fn after_failure(&mut self, error: &rusqlite::Error) {
         self.books = Books::new();
         self.sealer.forget();
         if is_full(error) {
+            self.give_up_ballast();
             // Nothing is broken: it goes on when there is room, which a new connection would need
             // as well.
             self.connection.take_if(|it| !is_rolled_back(it));
@@ -353,9 +424,14 @@ impl Engine {
             // The transaction is rolled back after the failure.
             Err(error) => return End::NotApplied(Arc::new(error)),
         };
+        let mark = self.beside.mark.as_ref();
+        let reached = mark.and_then(|it| Some((it, quarantine::journal_end(connection).ok()?)));
         match connection.prepare_cached("COMMIT").and_then(|mut it| it.execute([])) {
             Ok(_) => {
                 self.sealer.went_on(tip);
+                if let Some((mark, journal)) = reached {
+                    mark.reach(journal);
+                }
                 self.books.forget_transfers();
                 if BOOKS_MAX < self.books.accounts().count() {
                     self.books = Books::new();

@@ -12,6 +12,8 @@ mod crash;
 #[cfg(test)]
 mod engines;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow panics")]
@@ -26,6 +28,8 @@ mod property;
 mod recovery;
 #[cfg(test)]
 mod resolute;
+#[cfg(test)]
+mod restoring;
 #[cfg(test)]
 mod sqlite;
 #[cfg(test)]

@@ -135,7 +135,11 @@ fn only_its_owner_can_read_it() {
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
     }
-    assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 5, "db, wal, shm, lock, key");
+    assert_eq!(
+        fs::read_dir(place.directory.path()).unwrap().count(),
+        6,
+        "db, wal, shm, lock, mark, key"
+    );
     drop(ledger);
 }
 

@@ -10,7 +10,7 @@ use super::tokens::Tokens;
 use super::unreadable;
 use crate::args::ledger::{ExportArgs, ExportFormat, Exported};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Output};
+use crate::output;
 
 /// Rows that are read at once: a page is a moment of its own, so that the log of a gateway beside us
 /// does not have to wait until everything is written.
@@ -21,7 +21,6 @@ pub(super) fn run(
     ledger: &LedgerFile,
     tokens: &Tokens,
     args: &ExportArgs,
-    _output: &Output,
 ) -> Result<Exit, Failure> {
     if args.what == Exported::Journal && !args.filter.is_open() {
         return Err(Failure::new("the journal is exported as a whole")

@@ -17,6 +17,9 @@ use crate::sqlite::fault::Fault;
 use crate::sqlite::open;
 use crate::sqlite::rows::{self, Rows};
 
+/// Enough for some hundred operations.
+const BALLAST: u64 = 1 << 20;
+
 /// A writer on a file of its own, and a notice when it lets the file go.
 struct Bench {
     directory: TempDir,
@@ -38,12 +41,14 @@ impl Bench {
         let directory = TempDir::new().unwrap();
         let opened = open::open(&directory.path().join("farebox.db")).unwrap();
         let path = opened.path.clone();
+        let beside = Beside { mark: None, ballast: Ballast::of(&path, BALLAST) };
         let connect = Box::new(move || open::reconnect(&path));
         let (sender, released) = mpsc::channel();
         let guard = (opened.lock, Notice(sender));
         let batching = Batching { queue: 1024, max: 256, linger: Duration::ZERO };
         let writer =
-            Writer::start(opened.connection, connect, guard, batching, opened.sealer).unwrap();
+            Writer::start((opened.connection, connect), beside, guard, batching, opened.sealer)
+                .unwrap();
         Self { directory, writer, released }
     }
 }
@@ -209,6 +214,63 @@ async fn a_full_disk_refuses_and_then_goes_on() {
     assert_eq!(bench.writer.standing(), Standing::Open, "without room nothing is broken");
     bench.writer.call(limit(1 << 20)).await.unwrap();
     assert!(matches!(admit(&bench.writer, 1_000).await, Ok(Admitted::New(_))));
+}
+
+/// What is held is finished in the room that the ballast gives up; what is new waits until there is
+/// so much room that the ballast fits again.
+#[tokio::test]
+async fn i17_a_full_disk_refuses_new_payments_and_finishes_those_it_has() {
+    let bench = Bench::new();
+    let ballast = bench.directory.path().join("farebox.db.ballast");
+    assert_eq!(std::fs::metadata(&ballast).unwrap().len(), BALLAST);
+    let limit = |pages: u64| {
+        let work = move |it: &mut Rows<'_>| -> Done<()> {
+            let pages = i64::try_from(pages).unwrap();
+            it.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+            Ok(())
+        };
+        Asked::new(work)
+    };
+    bench.writer.call(limit(1)).await.unwrap();
+    let mut held = Vec::new();
+    for number in 0.. {
+        match admit(&bench.writer, number).await {
+            Ok(Admitted::New(hold)) => held.push(HoldName::of(&hold)),
+            Ok(refused) => panic!("{refused:?}"),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+                break;
+            }
+        }
+    }
+    // Not `is_full`: to ask has it looked at, and this disk does have room.
+    assert!(bench.writer.shared.full.load(Ordering::Acquire));
+    assert!(!ballast.exists(), "it was given up");
+    // What SQLite may use grows by what the ballast was, to the page.
+    let pages = |it: &mut Rows<'_>| -> Done<u64> {
+        Ok(it
+            .connection
+            .query_row("PRAGMA page_count", [], |row| rows::unsigned(row, "page_count"))?)
+    };
+    let used = bench.writer.call(Asked::new(pages)).await.unwrap();
+    bench.writer.call(limit(used + BALLAST / 4096)).await.unwrap();
+    for hold in held.drain(..) {
+        let now = Timestamp::from_millis(6);
+        let charge = holds::Charge { units: Amount::from_units(60), mark: AnswerMark::Sent };
+        let finish = move |it: &mut Rows<'_>| -> Done<_> {
+            holds::begin_serve(it, hold, now)?;
+            holds::capture(it, hold, charge, now)
+        };
+        drop(bench.writer.call(Asked::new(finish)).await.unwrap());
+    }
+    // This disk has room, so the ballast is soon there again.
+    let mut looks = 0;
+    while bench.writer.is_full() {
+        looks += 1;
+        assert!(looks < 1_000, "it stays full");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(ballast.exists());
 }
 
 /// An operation whose error takes the whole transaction with it, as the lack of room may.
