@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use farebox_chains::{ApprovalGrants, Batching, EvmAddress, NetworkConfig, PermitSponsoring};
+use farebox_chains::{
+    ApprovalGrants, Batching, EvmAddress, Finality, FinalityStep, NetworkConfig, PermitSponsoring,
+};
 
 use super::super::problem::{Problem, Problems};
 use super::super::section::{Section, Value};
@@ -12,6 +14,7 @@ use super::super::values;
 pub(super) struct Tuning {
     block_time: Option<Duration>,
     confirmations: Option<u32>,
+    finality: Option<Finality>,
     batching: Option<Batching>,
     batch_wait: Option<Duration>,
     tip_floor_wei: Option<u128>,
@@ -28,6 +31,7 @@ impl Tuning {
         Self {
             block_time: section.optional("block_time", problems, values::duration),
             confirmations: section.optional("confirmations", problems, confirmations),
+            finality: finality(section, problems),
             batching: section.optional("batch_max", problems, batching),
             batch_wait: section.optional("batch_wait", problems, batch_wait),
             tip_floor_wei: section.optional("tip_floor_gwei", problems, values::gwei),
@@ -43,6 +47,7 @@ impl Tuning {
     pub(super) fn apply(self, chain: &mut NetworkConfig) {
         chain.block_time = self.block_time.unwrap_or(chain.block_time);
         chain.confirmations = self.confirmations.unwrap_or(chain.confirmations);
+        chain.finality = self.finality.unwrap_or_else(|| chain.finality.clone());
         chain.batching = self.batching.unwrap_or(chain.batching);
         chain.batch_wait = self.batch_wait.or(chain.batch_wait);
         chain.tip_floor_wei = self.tip_floor_wei.unwrap_or(chain.tip_floor_wei);
@@ -62,6 +67,36 @@ fn confirmations(value: &Value<'_>) -> Result<u32, Problem> {
     let count = value.count(EXPECTED)?;
     let count = u32::try_from(count).ok().filter(|it| *it <= 1000);
     count.ok_or_else(|| value.wrong(EXPECTED))
+}
+
+/// Steps of value and depth; none of them: every payment is final once it is settled.
+fn finality(section: &mut Section<'_>, problems: &mut Problems) -> Option<Finality> {
+    const EXPECTED: &str = "a list of steps such as [{ above = \"1.00\", blocks = 10 }]";
+    let value = section.get("finality")?;
+    let entries = problems.keep(value.list(EXPECTED))?;
+    let steps: Vec<Option<FinalityStep>> = entries
+        .iter()
+        .map(|entry| {
+            let mut step = problems.keep(entry.section("finality", EXPECTED))?;
+            let above = step.required("above", problems, millionths);
+            let blocks = step.required("blocks", problems, confirmations);
+            step.close(problems);
+            Some(FinalityStep { above_millionths: above?, blocks: blocks? })
+        })
+        .collect();
+    let steps = steps.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Finality { steps })
+}
+
+/// A number of tokens, in millionths of one.
+fn millionths(value: &Value<'_>) -> Result<u128, Problem> {
+    let usd = values::usd(value)?;
+    if usd.is_zero() {
+        return Ok(0);
+    }
+    let rate = usd.rate(6, 0).ok().filter(|it| it.per() == 1);
+    let rate = rate.ok_or_else(|| value.wrong("at most six decimals, such as \"1.00\""))?;
+    Ok(rate.units())
 }
 
 /// Every entry is looked at before the first bad one ends it.
