@@ -107,9 +107,9 @@ impl Running {
     }
 }
 
-/// Copies the file and its log as they lie; what is shared memory dies with its process.
+/// Copies the file, its log and its mark as they lie; what is shared memory dies with its process.
 pub(super) fn copy_files(from: &Path, to: &Path) {
-    for suffix in ["", "-wal", "-journal"] {
+    for suffix in ["", "-wal", "-journal", ".mark"] {
         let name = |path: &Path| {
             let mut name = path.as_os_str().to_owned();
             name.push(suffix);

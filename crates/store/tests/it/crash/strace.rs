@@ -46,7 +46,7 @@ pub(super) fn require() {
 /// Only calls that concern the ledger: the file, what lies beside it, and the directory.
 pub(super) fn about(file: &Path) -> Vec<String> {
     let directory = file.parent().unwrap();
-    let beside = ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| {
+    let beside = ["", "-wal", "-shm", "-journal", ".lock", ".mark"].map(|suffix| {
         let mut name = file.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
