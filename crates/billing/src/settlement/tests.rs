@@ -23,7 +23,7 @@ fn unsure() -> Attempt {
 }
 
 fn later(millis: u64) -> Timestamp {
-    Timestamp::from_millis(NOW + millis)
+    Timestamp::from_millis(NOW.saturating_add(millis))
 }
 
 fn unknown(name: Option<&str>, millis: u64) -> Verdict {
