@@ -7,13 +7,14 @@
 //! connections live too.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::book::unheard::{self, Unheard};
@@ -30,6 +31,9 @@ use crate::waiting::Waiting;
 
 /// While the outcome of a commit is unknown, it is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a batch waits for the callers that were just answered.
+const COMPANY_WITHIN: Duration = Duration::from_micros(500);
 
 /// What the thread is told.
 enum Message {
@@ -146,7 +150,8 @@ impl Start {
                 Ok((batcher, connector)) => {
                     if reply.send(Ok(connector)).is_ok() {
                         let (max, closers) = (options.max_batch.max(1), Vec::new());
-                        let engine = Engine { receiver, shared, batcher, max, closers };
+                        let answered = 0;
+                        let engine = Engine { receiver, shared, batcher, max, answered, closers };
                         Box::pin(engine.run()).await;
                     }
                 }
@@ -174,6 +179,8 @@ struct Engine {
     shared: Arc<Shared>,
     batcher: Batcher,
     max: usize,
+    /// How many callers were answered at the end of the last batch.
+    answered: usize,
     closers: Vec<oneshot::Sender<()>>,
 }
 
@@ -211,11 +218,26 @@ impl Engine {
             self.receiver.recv().await
         };
         self.sort(first?, &mut batch);
-        while batch.len() < self.max {
-            let Ok(message) = self.receiver.try_recv() else { break };
+        self.take_waiting(&mut batch);
+        // Whoever was just answered comes back in a moment, and a commit costs the same with them:
+        // without this, half of them would wait for the other half's commit, for ever in turn.
+        let expected = batch.len().saturating_add(mem::take(&mut self.answered)).min(self.max);
+        let until = Instant::now().checked_add(COMPANY_WITHIN);
+        while let Some(until) = until
+            && batch.len() < expected
+            && let Ok(Some(message)) = timeout_at(until, self.receiver.recv()).await
+        {
             self.sort(message, &mut batch);
+            self.take_waiting(&mut batch);
         }
         Some(batch)
+    }
+
+    fn take_waiting(&mut self, batch: &mut Vec<Box<dyn Work>>) {
+        while batch.len() < self.max {
+            let Ok(message) = self.receiver.try_recv() else { break };
+            self.sort(message, batch);
+        }
     }
 
     fn sort(&mut self, message: Message, batch: &mut Vec<Box<dyn Work>>) {
@@ -286,7 +308,8 @@ impl Engine {
         }
     }
 
-    fn answer(&self, batch: Vec<Box<dyn Work>>, end: &End) {
+    fn answer(&mut self, batch: Vec<Box<dyn Work>>, end: &End) {
+        self.answered = batch.len();
         if matches!(end, End::Committed) {
             self.shared.count(batch.len());
         }
