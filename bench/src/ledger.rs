@@ -100,6 +100,7 @@ async fn pair(ledger: &dyn Ledger, number: u64, payer: u64) -> Result<()> {
     let admit = Admit {
         terms: terms(number, payer)?,
         exposure_limit: Some(EXPOSURE),
+        keys: Vec::new(),
         now: Timestamp::from_millis(2),
     };
     let Admitted::New(hold) = ledger.admit(admit).await? else { bail!("refused") };
