@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use farebox_billing::Payment;
 use farebox_protocol::{Amount, PaymentId};
 use farebox_store::{
-    Admitted, Ledger, Recovered, Refusal, Resolution, SettleMode, SqliteLedger, StoredPayment,
+    Admitted, Intake, Ledger, Recovered, Refusal, Resolution, SettleMode, SqliteLedger,
+    StoredPayment,
 };
 
 use crate::crash::history::{History, charge};
@@ -128,6 +129,10 @@ async fn unbound(
     ledger: &SqliteLedger,
     stored: &BTreeMap<PaymentId, StoredPayment>,
 ) -> Vec<String> {
+    // A disk that had failed may have lost the mark beside the file: then nothing is taken at all.
+    if matches!(ledger.intake(), Intake::Quarantined(_)) {
+        return Vec::new();
+    }
     let charged = stored.values().rev().filter(|it| charge(&it.state).is_some());
     let named = charged.filter_map(|it| Some((it.terms.id, key(number(it.terms.id))?)));
     let mut breaches = Vec::new();

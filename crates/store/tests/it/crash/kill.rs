@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use farebox_store::{Intake, Ledger as _};
+
 use crate::crash::audit;
 use crate::crash::child::{Running, copy_files};
 use crate::crash::event::What;
@@ -84,7 +86,9 @@ pub(super) fn torment(seed: u64, kills: u64, conduct: Conduct) -> (Tally, Vec<St
         // A copy is held against the history, so that the next child finds what this one left.
         let copy = Place::in_memory();
         copy_files(&place.file(), &copy.file());
-        let mut breaches = runtime.block_on(audit::breaches(&copy.open(), &history));
+        let copied = copy.open();
+        assert_eq!(copied.intake(), Intake::Open, "a kill is no restored backup");
+        let mut breaches = runtime.block_on(audit::breaches(&copied, &history));
         breaches.append(&mut history.troubles);
         if !breaches.is_empty() {
             return (tally, breaches);
